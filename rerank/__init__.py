@@ -1,0 +1,60 @@
+"""Best-of-N text-to-music: make N candidates for a prompt, score them with a reward model, keep the best with reasons.
+
+>>> import rerank
+>>> rerank.Prompt("warm lo-fi piano, slow, vinyl crackle").text
+'warm lo-fi piano, slow, vinyl crackle'
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rerank.audio import Audio
+    from rerank.best_of_n import generate, rank, score
+    from rerank.data import Candidate, Prompt, Ranking
+    from rerank.errors import RerankError
+    from rerank.filters import Filters
+    from rerank.registry import load_generator, load_reward
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Audio",
+    "Candidate",
+    "Filters",
+    "Prompt",
+    "Ranking",
+    "RerankError",
+    "generate",
+    "load_generator",
+    "load_reward",
+    "rank",
+    "score",
+]
+
+# Each public name and its home, imported when it is first used: `import rerank` itself loads nothing heavy.
+_HOMES = {
+    "Audio": "rerank.audio",
+    "Candidate": "rerank.data",
+    "Filters": "rerank.filters",
+    "Prompt": "rerank.data",
+    "Ranking": "rerank.data",
+    "RerankError": "rerank.errors",
+    "generate": "rerank.best_of_n",
+    "load_generator": "rerank.registry",
+    "load_reward": "rerank.registry",
+    "rank": "rerank.best_of_n",
+    "score": "rerank.best_of_n",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'rerank' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,212 @@
+"""The verbs: `generate` makes N candidates and ranks them, `rank` ranks audio made elsewhere, `score` only scores.
+
+**Conventions**: candidate i of a run has seed `seed + i` and depends on nothing but the prompt, its seed, the duration
+and the generator's options, so a run of 3 is the beginning of a run of 10. Durations in seconds.
+
+**Source**: best-of-n as rejection sampling: Nakano et al. 2021, arXiv:2112.09332.
+"""
+
+import logging
+import math
+import numbers
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast, overload
+
+from rerank.audio import Audio, AudioLike, as_audio
+from rerank.data import Prompt, Ranking, check_whole
+from rerank.errors import InvalidInput, RewardFailed
+from rerank.filters import Filters
+from rerank.protocols import Generator, GeneratorInfo, Reward
+from rerank.registry import load
+from rerank.run import MAX_CANDIDATES, Options, ProgressCallback, Run, offered_device
+from rerank.scoring import not_finite, score_each
+
+_MAX_SEED = 2**63 - 1 - MAX_CANDIDATES  # the largest seeds that 64-bit random number generators take
+
+logger = logging.getLogger("rerank")
+
+
+def generate(
+    prompt: str | Prompt,
+    n: int = 10,
+    *,
+    top_k: int | None = None,
+    lyrics: str | None = None,
+    reference: AudioLike | None = None,
+    duration: float = 10.0,
+    seed: int = 0,
+    generator: str | Generator = "auto",
+    reward: str | Reward = "auto",
+    weights: Mapping[str, float] | None = None,
+    filters: Filters | None = None,
+    device: str = "auto",
+    output: str | Path | None = None,
+    overwrite: bool = False,
+    on_progress: ProgressCallback | None = None,
+) -> Ranking:
+    """Make `n` candidates for a prompt and rank them.
+
+    Ctrl-C stops generating: the candidates that are finished are scored, ranked and returned with the status
+    "interrupted". A second one aborts. A callback may do the same by raising KeyboardInterrupt.
+
+    Args:
+        prompt: text, or a `Prompt` with all its parts.
+        n: how many candidates to make, 1 to 1,024.
+        top_k: how many of the best the ranking gives back, 1 to `n`; all by default.
+        lyrics: to be sung.
+        reference: audio to follow, at most 600 s.
+        duration: of each candidate, in seconds; the generator says what it can make.
+        seed: of candidate 0; candidate i has `seed + i`.
+        generator: a name that `rerank models` lists, "auto", or a loaded generator.
+        reward: a name that `rerank models` lists, "auto", or a loaded reward model.
+        weights: axis -> weight in the combined reward; equal by default, 0 for an axis that is not named.
+        filters: what sets a candidate aside; `Filters()` by default.
+        device: for generator and reward given by name, where they take one: "auto", "cpu", "cuda".
+        output: a folder to write each candidate to as it is finished, and `ranking.json` at the end.
+        overwrite: whether `output` may replace a run.
+        on_progress: called often, from the calling thread.
+
+    Raises:
+        InvalidInput: an option or the prompt cannot be used; nothing was made.
+        GenerationFailed: the generator failed on every candidate.
+        RewardFailed: the reward model failed on every candidate.
+        OutputError: `output` cannot be written; what was written before stays.
+    """
+    options = Options.checked(n, top_k, weights, filters, device)
+    check_whole("seed", seed, 0, _MAX_SEED)
+    whole = Prompt.of(prompt, lyrics, reference)
+    source = cast(Generator, load("generator", generator, {}, offered=options.offered))
+    _check_duration(duration, source.info)
+    followed = _followed(whole, source.info)
+    run = Run(whole, options, reward, output, overwrite, on_progress)
+    settings = replace(
+        run.settings,
+        duration=float(duration),
+        seed=int(seed),
+        generator=source.info.name,
+        generator_licence=source.info.licence,
+        not_followed=tuple(part for part in whole.conditions() if part not in source.info.conditions),
+    )
+    for part in settings.not_followed:
+        logger.warning("generator %s does not follow %s: only the reward model gets it", source.info.name, part)
+    run.until_interrupted(lambda: run.generate(source, followed, range(seed, seed + n), float(duration)))
+    run.check_generated(source.info.name)
+    return run.finish(settings)
+
+
+def rank(
+    audio: Sequence[AudioLike],
+    prompt: str | Prompt,
+    *,
+    top_k: int | None = None,
+    lyrics: str | None = None,
+    reference: AudioLike | None = None,
+    reward: str | Reward = "auto",
+    weights: Mapping[str, float] | None = None,
+    filters: Filters | None = None,
+    device: str = "auto",
+    output: str | Path | None = None,
+    overwrite: bool = False,
+    on_progress: ProgressCallback | None = None,
+) -> Ranking:
+    """Rank audio made elsewhere for a prompt.
+
+    The options are those of `generate`. Candidate i is `audio[i]`; it has no seed.
+
+    Args:
+        audio: 1 to 1,024 pieces, each a path, an `Audio` or `(waveform, sample_rate)`.
+        prompt: text, or a `Prompt` with all its parts.
+
+    Raises:
+        InvalidInput: an option, the prompt or a piece of audio cannot be used.
+        RewardFailed: the reward model failed on every candidate.
+        OutputError: `output` cannot be written; what was written before stays.
+    """
+    if isinstance(audio, str | Path | Audio | tuple):
+        raise InvalidInput(f"rank takes a list of audio, got one {type(audio).__name__}; pass [audio], or use score")
+    pieces = list(audio)
+    check_whole("the number of audio files", len(pieces), 1, MAX_CANDIDATES)
+    options = Options.checked(len(pieces), top_k, weights, filters, device)
+    whole = Prompt.of(prompt, lyrics, reference)
+    # a piece with NaN is a candidate with a fault, not a mistake of the caller
+    heard = [as_audio(piece, finite=False) for piece in pieces]
+    run = Run(whole, options, reward, output, overwrite, on_progress)
+    run.until_interrupted(lambda: run.take(heard))
+    return run.finish(run.settings)
+
+
+@overload
+def score(
+    audio: AudioLike,
+    prompt: str | Prompt,
+    *,
+    lyrics: str | None = None,
+    reference: AudioLike | None = None,
+    reward: str | Reward = "auto",
+    device: str = "auto",
+) -> dict[str, float | None]: ...
+@overload
+def score(
+    audio: list[AudioLike] | list[str] | list[Path] | list[Audio],
+    prompt: str | Prompt,
+    *,
+    lyrics: str | None = None,
+    reference: AudioLike | None = None,
+    reward: str | Reward = "auto",
+    device: str = "auto",
+) -> list[dict[str, float | None]]: ...
+def score(
+    audio: Any,
+    prompt: str | Prompt,
+    *,
+    lyrics: str | None = None,
+    reference: AudioLike | None = None,
+    reward: str | Reward = "auto",
+    device: str = "auto",
+) -> dict[str, float | None] | list[dict[str, float | None]]:
+    """Return the rewards of a piece of audio by axis; for a list of pieces, a list of them in the same order.
+
+    The options are those of `generate`. No filter looks at the audio.
+
+    Raises:
+        InvalidInput: an option, the prompt or a piece of audio cannot be used.
+        RewardFailed: a reward is not finite, or is no reward.
+    """
+    pieces = audio if isinstance(audio, list) else [audio]
+    check_whole("the number of audio files", len(pieces), 1, MAX_CANDIDATES)
+    whole = Prompt.of(prompt, lyrics, reference)
+    heard = [as_audio(piece) for piece in pieces]
+    model = cast(Reward, load("reward", reward, {}, offered=offered_device(device)))
+    scores: list[dict[str, float | None]] = []
+    for piece, result in zip(heard, score_each(model, whole, heard), strict=True):
+        fault = result if isinstance(result, str) else not_finite(result)
+        if fault or isinstance(result, str):
+            raise RewardFailed(f"reward model {model.info.name!r} on {piece}: {fault}; report it to its authors")
+        scores.append(result)
+    return scores if isinstance(audio, list) else scores[0]
+
+
+def _followed(prompt: Prompt, info: GeneratorInfo) -> Prompt:
+    """Return the parts of the prompt that the generator follows."""
+    left = [part for part in prompt.conditions() if part in info.conditions]
+    if not left:
+        raise InvalidInput(
+            f"generator {info.name!r} follows only {', '.join(sorted(info.conditions))}, and the prompt has only "
+            f"{', '.join(prompt.conditions())}; add one of the former"
+        )
+    return Prompt(
+        prompt.text if "text" in left else "",
+        prompt.lyrics if "lyrics" in left else None,
+        prompt.reference if "reference" in left else None,
+    )
+
+
+def _check_duration(duration: object, info: GeneratorInfo) -> None:
+    number = float(duration) if isinstance(duration, numbers.Real) and not isinstance(duration, bool) else math.nan
+    if not info.min_duration <= number <= info.max_duration:
+        raise InvalidInput(
+            f"duration must be {info.min_duration:g} to {info.max_duration:g} s for generator {info.name!r}, "
+            f"got {duration!r}"
+        )

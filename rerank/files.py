@@ -1,0 +1,46 @@
+"""Writing files so that a crash or a full disk never leaves half a file under a real name."""
+
+import contextlib
+import os
+from pathlib import Path
+
+from rerank.errors import OutputError
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path`, replacing what was there, completely or not at all.
+
+    The bytes go to a hidden file beside it first, which is then renamed.
+
+    Raises:
+        OutputError: the disk is full, the folder is missing or may not be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder `path` and those above it, if they are missing.
+
+    Raises:
+        OutputError: something else has that name, or the place may not be written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: Path, error: OSError) -> OutputError:
+    """Return the one-line error for a failed write to `path`."""
+    reason = (error.strerror or str(error)).lower()
+    return OutputError(
+        f"cannot write {path}: {reason}; what was written before it stays, choose another place or free space"
+    )

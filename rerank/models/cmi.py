@@ -1,0 +1,150 @@
+"""The compositional reward model: one network for the published weights and for the small one.
+
+A text tower reads the prompt text and the lyrics, an audio tower the reference and the candidate. The prompt
+transformer works on the concatenated tokens of the prompt, the joint transformer on prompt and candidate; the mean of
+the candidate's tokens goes to a head with two outputs. Parts of a prompt that are absent contribute no tokens.
+
+**Conventions**: column 0 of the output is alignment, column 1 is musicality; raw numbers, higher is better.
+
+**Source**: CMI-RewardBench (arXiv:2603.00610), section 3.3; key names as in `HaiwenXia/CMI-RM` (weights CC BY-NC).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+
+from rerank.models.transformer import DecoderLayer, Tokens, Transformer, concatenate
+
+AXES = ("alignment", "musicality")
+"""The columns of the output."""
+
+ROLES = ("text", "lyrics", "reference", "candidate")
+"""The rows of the category embedding."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CmiConfig:
+    """Sizes of a `RewardModel`; the defaults are those of the published one.
+
+    Attributes:
+        dim: width of the tokens of both towers.
+        heads: of attention.
+        dim_head: width of a head.
+        ff_mult: hidden width of feed-forward parts is int(dim * ff_mult * 2 / 3).
+        prompt_tf_depth: layers of the prompt transformer.
+        joint_tf_depth: layers of the joint transformer.
+        attention_mode: SA: self-attention over prompt and candidate; CA: candidate attends to prompt.
+        mlp_dim: hidden width of the head.
+        category_embeddings: add one learned vector per role to the tokens (not in the published model).
+        dropout: in training only.
+    """
+
+    dim: int = 768
+    heads: int = 8
+    dim_head: int = 64
+    ff_mult: int = 4
+    prompt_tf_depth: int = 4
+    joint_tf_depth: int = 1
+    attention_mode: Literal["SA", "CA"] = "SA"
+    mlp_dim: int = 512
+    category_embeddings: bool = False
+    dropout: float = 0.0
+
+
+class RewardModel(nn.Module):
+    """Tokens of a prompt and of candidates in, alignment and musicality of each candidate out.
+
+    Args:
+        config: sizes.
+        text_tower: maps a list of strings to `Tokens`.
+        audio_tower: maps waveforms `[batch, time]` to `[batch, tokens, dim]`.
+    """
+
+    def __init__(self, config: CmiConfig, text_tower: nn.Module, audio_tower: nn.Module) -> None:
+        super().__init__()
+        self.config = config
+        self.text_module, self.audio_module = text_tower, audio_tower
+        sizes = (config.heads, config.dim_head, config.ff_mult, config.dropout)
+        self.prompt_transformer = Transformer(config.dim, config.prompt_tf_depth, *sizes)
+        self.joint_transformer: nn.Module
+        if config.attention_mode == "SA":
+            self.joint_transformer = Transformer(config.dim, config.joint_tf_depth, *sizes)
+        else:
+            layers = (DecoderLayer(config.dim, *sizes) for _ in range(config.joint_tf_depth))
+            self.joint_transformer = nn.ModuleList(layers)
+        self.score_projector = nn.Sequential(
+            nn.LayerNorm(config.dim),
+            nn.Linear(config.dim, config.mlp_dim),
+            nn.ReLU(),
+            nn.Linear(config.mlp_dim, len(AXES)),
+        )
+        self.category_embedding = nn.Embedding(len(ROLES), config.dim) if config.category_embeddings else None
+        if self.category_embedding is not None:
+            nn.init.normal_(self.category_embedding.weight, std=0.1)
+
+    def encode_text(self, texts: list[str]) -> Tokens:
+        """Return the tokens of prompt texts or of lyrics, one item per string."""
+        tokens: Tokens = self.text_module(texts)
+        return tokens
+
+    def encode_audio(self, waveform: Tensor) -> Tokens:
+        """Return the tokens of references or of candidates of one length.
+
+        Shape:
+            `[batch, time]` -> values `[batch, tokens, dim]`
+        """
+        return Tokens.of(self.audio_module(waveform))
+
+    def _in_role(self, tokens: Tokens, role: str) -> Tokens:
+        """Return `tokens` marked with what they are."""
+        if self.category_embedding is None:
+            return tokens
+        return tokens._replace(values=tokens.values + self.category_embedding.weight[ROLES.index(role)])
+
+    def encode_prompt(
+        self, text: Tokens | None = None, lyrics: Tokens | None = None, reference: Tokens | None = None
+    ) -> Tokens:
+        """Run the prompt transformer over all parts of a prompt; this is all that depends on the prompt alone.
+
+        A part is None where no item has it. In a batch, items without a part have mask False there. With no part at
+        all the result is one item without tokens, which `score_tokens` takes for any number of candidates.
+
+        Shape:
+            parts `[batch, tokens_i, dim]` -> `[batch, sum of tokens_i, dim]`
+        """
+        parts = {"text": text, "lyrics": lyrics, "reference": reference}
+        present = [self._in_role(tokens, role) for role, tokens in parts.items() if tokens is not None]
+        if not present:
+            return Tokens.of(self._one_weight().new_zeros(1, 0, self.config.dim))
+        tokens = concatenate(present)
+        return tokens._replace(values=self.prompt_transformer(tokens.values, tokens.mask))
+
+    def score_tokens(self, prompt: Tokens, candidate: Tokens) -> Tensor:
+        """Return alignment and musicality of each candidate; one prompt serves for all where its batch is 1.
+
+        Shape:
+            prompt: `[1 or batch, prompt tokens, dim]`, from `encode_prompt`
+            candidate: `[batch, tokens, dim]`, from the audio tower
+            returns: `[batch, 2]`
+        """
+        candidate = self._in_role(candidate, "candidate")
+        prompt = prompt.expand(candidate.values.shape[0])
+        if isinstance(self.joint_transformer, nn.ModuleList):
+            tokens = candidate
+            for layer in self.joint_transformer:
+                tokens = layer(tokens, prompt)
+            values = tokens.values
+        else:
+            joint = concatenate([prompt, candidate])
+            values = self.joint_transformer(joint.values, joint.mask, keep=candidate.values.shape[1])
+        mask = candidate.mask[..., None]
+        pooled = (values * mask).sum(1) / mask.sum(1).clamp(min=1)
+        scores: Tensor = self.score_projector(pooled)
+        return scores
+
+    def _one_weight(self) -> Tensor:
+        """Return a weight, for its device and dtype."""
+        weight = self.score_projector[0].weight
+        assert isinstance(weight, Tensor)
+        return weight

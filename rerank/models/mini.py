@@ -1,0 +1,312 @@
+"""The small towers of `cmi-mini`: an audio tower on log-mel spectrograms and a text tower that learns its own words.
+
+**Conventions**: mono waveforms at 24 kHz in [-1, 1]; 6.25 audio tokens per second; one text token per word or number.
+"""
+
+import json
+import math
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rerank.models.cmi import CmiConfig, RewardModel
+from rerank.models.mel import LogMel
+from rerank.models.transformer import Tokens, Transformer, positions
+
+SAMPLE_RATE = 24000
+POSITION_SCALE = 0.3
+"""Size of the position signal beside token vectors of about unit size."""
+
+UNKNOWN, NUMBER = 0, 1
+"""Word ids that stand for words outside the vocabulary and for numbers; the vocabulary's words follow."""
+
+_TOKEN = re.compile(r"(?<![^\W_])[a-g]#|[^\W\d_]+(?:'[^\W\d_]+)*|\d+(?:\.\d+)?")
+_OCTAVE_RATES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0)
+_CACHE_SIZE = 100_000
+
+
+def split_words(text: str) -> list[str]:
+    """Return the words and numbers of `text`, lower case, without accents and punctuation.
+
+    >>> split_words("A café waltz in C#, 92.5BPM; don't stop!")
+    ['a', 'cafe', 'waltz', 'in', 'c#', '92.5', 'bpm', "don't", 'stop']
+    """
+    if not text.isascii():
+        text = text.translate({0x2019: "'", 0x266F: "#", 0x266D: "b"})
+        text = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", text))
+        text = "".join(character for character in text if not unicodedata.combining(character))
+    return _TOKEN.findall(text.lower())
+
+
+def word_ngrams(word: str) -> list[str]:
+    """Return the character n-grams (n = 1 to 3) of a word between boundary marks, each once, in order of appearance.
+
+    >>> word_ngrams("lo")
+    ['l', 'o', '<l', 'lo', 'o>', '<lo', 'lo>']
+    """
+    marked = f"<{word}>"
+    grams = (marked[start : start + n] for n in (1, 2, 3) for start in range(len(marked) - n + 1))
+    return [gram for gram in dict.fromkeys(grams) if gram not in "<>"]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The words and character n-grams that a text tower knows, most frequent first."""
+
+    words: list[str]
+    ngrams: list[str]
+
+    @classmethod
+    def learn(
+        cls, texts: Iterable[str], min_count: int = 2, max_words: int | None = None, max_ngrams: int = 5000
+    ) -> "Vocabulary":
+        """Return the words that stand at least `min_count` times in `texts`, and the most frequent n-grams of all.
+
+        An n-gram counts once for each different word it is in. Ties are in alphabetical order.
+        """
+        words = Counter(word for text in texts for word in split_words(text) if not word[0].isdigit())
+        ngrams = Counter(gram for word in words for gram in word_ngrams(word))
+        by_count = sorted(words, key=lambda word: (-words[word], word))
+        frequent = sorted(ngrams, key=lambda gram: (-ngrams[gram], gram))
+        return cls([word for word in by_count if words[word] >= min_count][:max_words], frequent[:max_ngrams])
+
+    def to_json(self) -> str:
+        """Return the vocabulary as a JSON document."""
+        return json.dumps(asdict(self), ensure_ascii=False, indent=0)
+
+    @classmethod
+    def from_json(cls, document: str) -> "Vocabulary":
+        """Return the vocabulary that `to_json` wrote."""
+        content = json.loads(document)
+        return cls(list(content["words"]), list(content["ngrams"]))
+
+
+class WordIds(NamedTuple):
+    """What the text tower looks up for one word: its id, those of its n-grams, and its value if it is a number."""
+
+    word: int
+    ngrams: tuple[int, ...]
+    value: float
+
+
+TokenIds = tuple[WordIds, ...]
+
+
+class MiniTextTower(nn.Module):
+    """Free English about music, or lyrics, to tokens; nothing is ever cut off, an empty text has no tokens.
+
+    A token is the embedding of its word plus the mean embedding of its n-grams, so that words it never saw are near
+    similar ones; numbers are instead read by their logarithm, so that 120 and 121 are near.
+
+    Args:
+        vocabulary: learnt from real texts.
+        dim: width of a token.
+        depth: layers of the transformer.
+        heads: of attention.
+        dim_head: width of a head.
+        ff_mult: see `Transformer`.
+        dropout: in training only.
+        word_dropout: share of words that are taken for unknown, in training only.
+
+    Shape:
+        texts -> values `[texts, longest, dim]`, mask `[texts, longest]`
+    """
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        dim: int = 192,
+        depth: int = 2,
+        heads: int = 6,
+        dim_head: int = 32,
+        ff_mult: int = 4,
+        dropout: float = 0.0,
+        word_dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.vocabulary, self.dim, self.word_dropout = vocabulary, dim, word_dropout
+        self._word_ids = {word: index for index, word in enumerate(vocabulary.words, start=NUMBER + 1)}
+        self._ngram_ids = {gram: index for index, gram in enumerate(vocabulary.ngrams)}
+        self._known: dict[str, WordIds] = {}
+        self.word_embedding = nn.Embedding(len(vocabulary.words) + NUMBER + 1, dim)
+        self.ngram_embedding = nn.EmbeddingBag(max(len(vocabulary.ngrams), 1), dim, mode="mean")
+        self.number = nn.Linear(2 * len(_OCTAVE_RATES), dim)
+        self.transformer = Transformer(dim, depth, heads, dim_head, ff_mult, dropout)
+        nn.init.normal_(self.word_embedding.weight, std=0.5)
+        nn.init.normal_(self.ngram_embedding.weight, std=1.0)
+
+    def tokenize(self, text: str) -> TokenIds:
+        """Return what is looked up for each word and number of `text`."""
+        return tuple(self._known.get(word) or self._look_up(word) for word in split_words(text))
+
+    def _look_up(self, word: str) -> WordIds:
+        """Return the ids of one word, and remember them."""
+        if len(self._known) >= _CACHE_SIZE:
+            self._known.clear()
+        if word[0].isdigit():
+            found = WordIds(NUMBER, (), min(float(word), 1e12))
+        else:
+            grams = (self._ngram_ids.get(gram) for gram in word_ngrams(word))
+            found = WordIds(self._word_ids.get(word, UNKNOWN), tuple(g for g in grams if g is not None), 0.0)
+        self._known[word] = found
+        return found
+
+    def _vectors(self, words: list[WordIds]) -> Tensor:
+        """Return one vector for each word, before any context.
+
+        Shape:
+            `[words, dim]`
+        """
+        device = self.word_embedding.weight.device
+        ids = torch.tensor([word.word for word in words], device=device)
+        if self.training and self.word_dropout > 0:
+            unknown = (torch.rand(ids.shape, device=device) < self.word_dropout) & (ids != NUMBER)
+            ids = ids.masked_fill(unknown, UNKNOWN)
+        lengths = torch.tensor([0] + [len(word.ngrams) for word in words[:-1]], device=device)
+        grams = torch.tensor([gram for word in words for gram in word.ngrams], dtype=torch.long, device=device)
+        vectors: Tensor = self.word_embedding(ids) + self.ngram_embedding(grams, lengths.cumsum(0))
+        values = torch.tensor([word.value for word in words], device=device)
+        octaves = values.clamp(min=2.0**-4).log2()[:, None] * (2 * math.pi * values.new_tensor(_OCTAVE_RATES))
+        numbers: Tensor = self.number(torch.cat([octaves.sin(), octaves.cos()], 1))
+        return vectors + numbers * (ids == NUMBER)[:, None]
+
+    def forward(self, texts: list[str]) -> Tokens:
+        """Shape: values `[texts, longest, dim]`, mask `[texts, longest]`."""
+        tokenized = [self.tokenize(text) for text in texts]
+        rows: dict[WordIds, int] = {word: 0 for tokens in tokenized for word in tokens}
+        rows = {word: row for row, word in enumerate(rows)}
+        device = self.word_embedding.weight.device
+        longest = max((len(tokens) for tokens in tokenized), default=0)
+        if longest == 0:
+            return Tokens.of(self.word_embedding.weight.new_zeros(len(texts), 0, self.dim))
+        padded = [[rows[word] for word in tokens] + [0] * (longest - len(tokens)) for tokens in tokenized]
+        mask = torch.arange(longest) < torch.tensor([len(tokens) for tokens in tokenized])[:, None]
+        mask = mask.to(device)
+        values = nn.functional.embedding(torch.tensor(padded, device=device), self._vectors(list(rows)))
+        values = values + POSITION_SCALE * positions(longest, self.dim, device)
+        return Tokens(self.transformer(values, mask) * mask[..., None], mask)
+
+
+def _convolution(inputs: int, outputs: int, stride: tuple[int, int]) -> nn.Sequential:
+    """Return a 3x3 convolution with (frequency, time) stride, normalised within each item."""
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, padding=1), nn.GroupNorm(8, outputs), nn.GELU())
+
+
+class MiniAudioTower(nn.Module):
+    """Log-mel spectrogram, three convolutions that keep 16 steps of frequency, and a transformer.
+
+    The transformer works on 12.5 steps a second; pairs of them are averaged, which halves what comes after.
+
+    An item does not depend on the others in its batch.
+
+    Args:
+        dim: width of a token.
+        depth: layers of the transformer.
+        heads: of attention.
+        dim_head: width of a head.
+        ff_mult: see `Transformer`.
+        dropout: in training only.
+
+    Shape:
+        `[batch, time]` at 24 kHz -> `[batch, tokens, dim]`, 6.25 tokens per second
+    """
+
+    def __init__(
+        self,
+        dim: int = 192,
+        depth: int = 4,
+        heads: int = 6,
+        dim_head: int = 32,
+        ff_mult: int = 4,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.dim = dim
+        self.mel = LogMel(SAMPLE_RATE, hop=480)
+        self.stem = nn.Sequential(
+            _convolution(1, 32, (2, 2)), _convolution(32, 64, (2, 2)), _convolution(64, 96, (2, 1))
+        )
+        self.project = nn.Linear(96 * 16, dim)
+        self.transformer = Transformer(dim, depth, heads, dim_head, ff_mult, dropout)
+
+    def encode(self, mel: Tensor) -> Tensor:
+        """Return the tokens of spectrograms from `self.mel`.
+
+        Shape:
+            `[batch, 128, frames]` -> `[batch, ceil(frames / 8), dim]`
+        """
+        features: Tensor = self.stem(mel[:, None])
+        tokens: Tensor = self.project(features.permute(0, 3, 1, 2).flatten(2))
+        tokens = tokens + POSITION_SCALE * positions(tokens.shape[1], self.dim, tokens.device)
+        tokens = self.transformer(tokens)
+        pooled: Tensor = nn.functional.avg_pool1d(tokens.transpose(1, 2), 2, ceil_mode=True).transpose(1, 2)
+        return pooled
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Shape: `[batch, time]` -> `[batch, tokens, dim]`."""
+        return self.encode(self.mel(waveform))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MiniConfig:
+    """Sizes of `cmi-mini`; both towers and the transformers share width, heads and dropout."""
+
+    dim: int = 192
+    heads: int = 6
+    dim_head: int = 32
+    ff_mult: int = 4
+    audio_depth: int = 4
+    text_depth: int = 2
+    prompt_tf_depth: int = 1
+    joint_tf_depth: int = 2
+    mlp_dim: int = 192
+    dropout: float = 0.0
+
+
+def build_mini(vocabulary: Vocabulary, config: MiniConfig = MiniConfig()) -> RewardModel:
+    """Return the small reward model with fresh weights."""
+    sizes = (config.heads, config.dim_head, config.ff_mult, config.dropout)
+    text = MiniTextTower(vocabulary, config.dim, config.text_depth, *sizes)
+    audio = MiniAudioTower(config.dim, config.audio_depth, *sizes)
+    reward = CmiConfig(
+        dim=config.dim,
+        heads=config.heads,
+        dim_head=config.dim_head,
+        ff_mult=config.ff_mult,
+        prompt_tf_depth=config.prompt_tf_depth,
+        joint_tf_depth=config.joint_tf_depth,
+        mlp_dim=config.mlp_dim,
+        category_embeddings=True,
+        dropout=config.dropout,
+    )
+    return RewardModel(reward, text, audio)
+
+
+def mini_vocabulary(model: RewardModel) -> Vocabulary:
+    """Return the vocabulary of a small reward model."""
+    assert isinstance(model.text_module, MiniTextTower)
+    return model.text_module.vocabulary
+
+
+def mini_config(model: RewardModel) -> MiniConfig:
+    """Return the sizes that `build_mini` made a small reward model with."""
+    assert isinstance(model.text_module, MiniTextTower) and isinstance(model.audio_module, MiniAudioTower)
+    config = model.config
+    return MiniConfig(
+        dim=config.dim,
+        heads=config.heads,
+        dim_head=config.dim_head,
+        ff_mult=config.ff_mult,
+        audio_depth=len(model.audio_module.transformer.layers),
+        text_depth=len(model.text_module.transformer.layers),
+        prompt_tf_depth=config.prompt_tf_depth,
+        joint_tf_depth=config.joint_tf_depth,
+        mlp_dim=config.mlp_dim,
+        dropout=config.dropout,
+    )

@@ -1,0 +1,255 @@
+"""Names of generators and reward models, and how to load them.
+
+A name stands for `"module:attribute"` text, imported only when the name is loaded: the built-in ones are listed here,
+others come from installed packages by the entry points `rerank.generators` and `rerank.rewards`. What the text names
+is a factory (a class or a function) that takes keyword options and returns a `Generator` or a `Reward`.
+
+The environment variable `RERANK_PLUGINS` limits which packages may add names: a list of distribution names with
+commas, and the empty text for none.
+"""
+
+import importlib
+import importlib.metadata
+import inspect
+import logging
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from rerank.errors import InvalidInput, MissingDependency, RerankError, UnknownName
+from rerank.protocols import Generator, GeneratorInfo, Reward, RewardInfo
+
+Kind = Literal["generator", "reward"]
+
+logger = logging.getLogger("rerank")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A name that can be loaded.
+
+    Attributes:
+        kind: "generator" or "reward".
+        name: it is loaded by.
+        target: `"module:attribute"` of its factory.
+        package: the distribution it comes from.
+        version: of that distribution.
+        info: what the built-in ones are, known without importing them; None for plugins.
+    """
+
+    kind: Kind
+    name: str
+    target: str
+    package: str = "rerank-music"
+    version: str = "built in"
+    info: GeneratorInfo | RewardInfo | None = None
+
+    def factory(self) -> Callable[..., Any]:
+        """Import and return the factory.
+
+        Raises:
+            MissingDependency: it needs a package that is not installed.
+            RerankError: the module or the attribute does not exist.
+        """
+        module, _, attribute = self.target.partition(":")
+        try:
+            found: Any = importlib.import_module(module)
+            for name in attribute.split("."):
+                found = getattr(found, name)
+        except (ImportError, AttributeError) as error:
+            if isinstance(error, ModuleNotFoundError) and not f"{module}.".startswith(f"{error.name}."):
+                raise MissingDependency(
+                    f"{self.kind} {self.name!r} of {self.package} needs {error.name!r}, which is not installed; "
+                    f"run: pip install {error.name}"
+                ) from error
+            reason = " ".join(str(error).split())
+            raise RerankError(f"{self.kind} {self.name!r} of {self.package} cannot be loaded: {reason}") from error
+        return cast(Callable[..., Any], found)
+
+
+@dataclass(frozen=True)
+class _Preference:
+    """A choice of "auto"."""
+
+    name: str
+    needs_gpu: bool
+    why: str
+
+
+_BUILT_IN = (
+    Entry(
+        kind="generator",
+        name="synth",
+        target="rerank.generators.synth:Synth",
+        info=GeneratorInfo(
+            name="synth",
+            sample_rate=32_000,
+            channels=2,
+            max_duration=300.0,
+            conditions=frozenset({"text", "lyrics", "reference"}),
+            licence="Apache-2.0; the audio is yours",
+        ),
+    ),
+    Entry(
+        kind="reward",
+        name="cmi-mini",
+        target="rerank.rewards.cmi:load_mini",
+        info=RewardInfo(
+            name="cmi-mini",
+            axes={
+                "musicality": "how good the audio is as music: composition, performance and sound, whatever was asked for",
+                "alignment": "how well the audio fits all parts of its prompt: text, lyrics and reference audio",
+            },
+            sample_rate=24_000,
+            conditions=frozenset({"text", "lyrics", "reference"}),
+            licence="Apache-2.0",
+        ),
+    ),
+)
+
+_PREFERENCES: Mapping[Kind, tuple[_Preference, ...]] = {
+    "generator": (_Preference("synth", needs_gpu=False, why="built in, needs no download and no GPU"),),
+    "reward": (_Preference("cmi-mini", needs_gpu=False, why="built in, needs no download and no GPU"),),
+}
+"""What "auto" means: the first that this machine can run, best first."""
+
+
+def entries(kind: Kind) -> dict[str, Entry]:
+    """Return every name of a kind that can be loaded, in alphabetical order; imports none of them.
+
+    Raises:
+        RerankError: two packages use the same name.
+    """
+    found = {entry.name: entry for entry in _BUILT_IN if entry.kind == kind}
+    for entry in plugins(kind):
+        other = found.get(entry.name)
+        if other is not None:
+            raise RerankError(
+                f"both {other.package} and {entry.package} have a {kind} called {entry.name!r}; "
+                f"uninstall one, or choose the packages that may add names: RERANK_PLUGINS={other.package}"
+            )
+        found[entry.name] = entry
+    return dict(sorted(found.items()))
+
+
+def plugins(kind: Kind) -> list[Entry]:
+    """Return what installed packages add, as far as `RERANK_PLUGINS` lets them; imports none of them."""
+    allowed = os.environ.get("RERANK_PLUGINS")
+    names = None if allowed is None else {name.strip() for name in allowed.split(",")}
+    found = []
+    for point in importlib.metadata.entry_points(group=f"rerank.{kind}s"):
+        package = point.dist.name if point.dist else "an unknown package"
+        version = point.dist.version if point.dist else "unknown"
+        if names is None or package in names:
+            found.append(Entry(kind=kind, name=point.name, target=point.value, package=package, version=version))
+    return found
+
+
+def load_generator(generator: str | Generator = "auto", **options: Any) -> Generator:
+    """Return the generator of that name; a generator that is loaded already is returned as it is.
+
+    Args:
+        generator: a name that `rerank models` lists, "auto" for the best this machine can run, or a generator.
+        options: of that generator, such as `device`, or `path` for a local folder of weights.
+
+    Raises:
+        UnknownName: no generator has that name.
+        InvalidInput: it does not take one of the options.
+    """
+    loaded = load("generator", generator, options)
+    assert isinstance(loaded, Generator)
+    return loaded
+
+
+def load_reward(reward: str | Reward = "auto", **options: Any) -> Reward:
+    """Return the reward model of that name; one that is loaded already is returned as it is.
+
+    Args:
+        reward: a name that `rerank models` lists, "auto" for the best this machine can run, or a reward model.
+        options: of that reward model, such as `device`, or `path` for a local folder of weights.
+
+    Raises:
+        UnknownName: no reward model has that name.
+        InvalidInput: it does not take one of the options.
+    """
+    loaded = load("reward", reward, options)
+    assert isinstance(loaded, Reward)
+    return loaded
+
+
+def load(
+    kind: Kind, choice: object, options: Mapping[str, Any], *, offered: Mapping[str, Any] | None = None
+) -> Generator | Reward:
+    """Load by name, or check what is loaded already.
+
+    Args:
+        kind: "generator" or "reward".
+        choice: a name, "auto" or a loaded object.
+        options: each must be one that the factory takes.
+        offered: options that are given to factories that take them, and to no others.
+
+    Raises:
+        UnknownName: no such name.
+        InvalidInput: an option is unknown, or the object is no `kind`.
+    """
+    protocol = Generator if kind == "generator" else Reward
+    if not isinstance(choice, str):
+        if options:
+            raise InvalidInput(f"options {sorted(options)} need a {kind} given by name, got {type(choice).__name__}")
+        return _checked(choice, protocol, kind)
+    entry = _find(kind, choice)
+    factory = entry.factory()
+    known = _option_names(factory)
+    for option in options:
+        if known is not None and option not in known:
+            raise UnknownName.among(f"option of {kind} {entry.name!r}:", option, known)
+    taken = {name: value for name, value in (offered or {}).items() if known is None or name in known}
+    return _checked(factory(**{**taken, **options}), protocol, kind)
+
+
+def _checked(found: object, protocol: type[Generator] | type[Reward], kind: Kind) -> Generator | Reward:
+    if isinstance(found, protocol) and not isinstance(found, type):
+        return found
+    needed = ("info", "generate") if kind == "generator" else ("info", "prepare", "score")
+    missing = [name for name in needed if not hasattr(found, name)]
+    name = found.__name__ if isinstance(found, type) else type(found).__name__
+    problem = f"lacks {', '.join(missing)}" if missing else f"is a class; pass {name}()"
+    raise InvalidInput(f"expected a {kind} by name or as a loaded object, got {name}, which {problem}")
+
+
+def _find(kind: Kind, name: str) -> Entry:
+    known = entries(kind)
+    if name == "auto":
+        chosen = _automatic(kind)
+        return known[chosen]
+    if name in known:
+        return known[name]
+    if os.path.isdir(name) or os.sep in name:
+        raise InvalidInput(
+            f"{name!r} is a folder, not a {kind}; name the {kind} and give the folder as its option: "
+            f"load_{kind}(NAME, path={name!r})"
+        )
+    raise UnknownName.among(kind, name, [*known, "auto"])
+
+
+def _automatic(kind: Kind) -> str:
+    for preference in _PREFERENCES[kind]:
+        if not preference.needs_gpu or _has_gpu():
+            logger.info("%s %s: %s", kind, preference.name, preference.why)
+            return preference.name
+    raise RerankError(f"this machine can run no {kind} on its own; name one: {', '.join(entries(kind))}")
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _option_names(factory: Callable[..., Any]) -> list[str] | None:
+    """Return the keyword options of a factory; None where it takes any."""
+    parameters = inspect.signature(factory).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return [one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]

@@ -1,0 +1,1 @@
+"""The reward models: a prompt and candidates in, one number per axis out."""

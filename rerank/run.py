@@ -1,0 +1,278 @@
+"""One run of best-of-N: collects candidates as they come, filters and stores them, has them scored, ranks them."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from rerank import __version__
+from rerank.audio import Audio
+from rerank.data import Candidate, Prompt, Ranking, Settings, Status, check_whole
+from rerank.errors import GenerationFailed, RerankError, RewardFailed
+from rerank.filters import Duplicates, Filters, reward_fault, sound_fault
+from rerank.protocols import Generator, Progress, Reward
+from rerank.ranking import check_weights, normalise_weights
+from rerank.registry import load
+from rerank.run_folder import RunFolder
+from rerank.scoring import not_finite, one_line, score_each
+
+MAX_CANDIDATES = 1024
+
+_STEPS = 100  # of progress per candidate
+
+ProgressCallback = Callable[[Progress], None]
+
+logger = logging.getLogger("rerank")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What `generate` and `rank` share, checked before anything is loaded."""
+
+    n: int
+    top_k: int
+    weights: Mapping[str, float] | None
+    filters: Filters
+    offered: Mapping[str, Any]
+
+    @classmethod
+    def checked(
+        cls,
+        n: int,
+        top_k: int | None,
+        weights: Mapping[str, float] | None,
+        filters: Filters | None,
+        device: str,
+    ) -> "Options":
+        check_whole("n", n, 1, MAX_CANDIDATES)
+        if top_k is not None:
+            check_whole("top_k", top_k, 1, n)
+        if weights is not None:
+            check_weights(weights)
+        return cls(n=n, top_k=top_k or n, weights=weights, filters=filters or Filters(), offered=offered_device(device))
+
+
+class Run:
+    """One run: collects candidates, filters and stores them as they come, scores and ranks them."""
+
+    def __init__(
+        self,
+        prompt: Prompt,
+        options: Options,
+        reward: str | Reward,
+        output: str | Path | None,
+        overwrite: bool,
+        on_progress: ProgressCallback | None,
+    ) -> None:
+        self.prompt = prompt
+        self.status: Status = "done"
+        self.candidates: list[Candidate] = []
+        self._reward = cast(Reward, load("reward", reward, {}, offered=options.offered))
+        info = self._reward.info
+        self._filters = options.filters
+        self._filters.check_axes(info.axes)
+        self._duplicates = Duplicates(self._filters.duplicate)
+        self._report = Reporter(on_progress)
+        self.settings = Settings(
+            n=options.n,
+            top_k=options.top_k,
+            reward=info.name,
+            reward_licence=info.licence,
+            weights=normalise_weights(options.weights, info.axes),
+            filters=self._filters.to_dict(),
+            not_read=tuple(part for part in prompt.conditions() if part not in info.conditions),
+            rerank_version=__version__,
+        )
+        for part in self.settings.not_read:
+            logger.warning("reward model %s does not read %s", info.name, part)
+        self._folder = None if output is None else RunFolder(output, overwrite=overwrite)
+
+    def until_interrupted(self, step: Callable[[], None]) -> None:
+        """Do a step; the first Ctrl-C of the run ends the step, the second one the run."""
+        try:
+            step()
+        except KeyboardInterrupt:
+            if self.status == "interrupted":
+                raise
+            self.status = "interrupted"
+            logger.warning("interrupted: ranking the %d finished; Ctrl-C again to abort", len(self.candidates))
+
+    def generate(self, generator: Generator, prompt: Prompt, seeds: Sequence[int], duration: float) -> None:
+        """Collect one candidate per seed."""
+        started = time.perf_counter()
+        self._report.begin("generating", len(seeds))
+        for candidate in _candidates(generator, prompt, seeds, duration, self._report):
+            self._add(candidate, duration)
+            self._report.finished(len(self.candidates))
+        failed = sum(candidate.set_aside is not None for candidate in self.candidates)
+        logger.info(
+            "generated %d candidates with %s in %.2f s, %d set aside",
+            len(self.candidates),
+            generator.info.name,
+            time.perf_counter() - started,
+            failed,
+        )
+
+    def take(self, audio: Sequence[Audio]) -> None:
+        """Collect audio made elsewhere."""
+        for index, piece in enumerate(audio):
+            self._add(Candidate(index=index, seed=None, audio=piece, path=piece.path), None)
+
+    def check_generated(self, name: str) -> None:
+        """Refuse to go on without a single candidate.
+
+        Raises:
+            GenerationFailed: the generator failed on all of them.
+            KeyboardInterrupt: the user stopped before the first was finished.
+        """
+        if any(candidate.audio for candidate in self.candidates):
+            return
+        if self.status == "interrupted":
+            raise KeyboardInterrupt
+        raise GenerationFailed(
+            f"generator {name!r} failed on all {len(self.candidates)} candidates; the first: "
+            f"{self.candidates[0].set_aside}"
+        )
+
+    def finish(self, settings: Settings) -> Ranking:
+        """Score, rank and store what was collected."""
+        waiting = [place for place, candidate in enumerate(self.candidates) if candidate.set_aside is None]
+        if waiting:
+            self.until_interrupted(lambda: self._score(waiting))
+        missing = [place for place in waiting if not self.candidates[place].rewards and not self._aside(place)]
+        if missing and len(missing) == len(waiting):
+            raise KeyboardInterrupt
+        for place in missing:
+            self._update(place, set_aside="not scored: interrupted before it")
+        ranking = Ranking.of(self.prompt, self.candidates, settings, self.status)
+        if self._folder:
+            self._folder.write_document(ranking.to_dict(self._folder.path))
+        return ranking
+
+    def _add(self, candidate: Candidate, duration: float | None) -> None:
+        audio = candidate.audio
+        if audio is not None and candidate.set_aside is None:
+            fault = sound_fault(audio, self._filters, duration) or self._duplicates.fault(candidate.index, audio)
+            candidate = replace(candidate, set_aside=fault)
+        self.candidates.append(candidate)
+        if audio is not None and self._folder is not None:
+            self._update(-1, path=self._folder.write_candidate(audio, candidate.index, candidate.seed))
+
+    def _score(self, waiting: Sequence[int]) -> None:
+        started = time.perf_counter()
+        self._report.begin("rewarding", len(waiting))
+        audio = [one for place in waiting if (one := self.candidates[place].audio) is not None]
+        failures: list[str] = []
+        results = score_each(self._reward, self.prompt, audio)
+        for count, (place, result) in enumerate(zip(waiting, results, strict=True), start=1):
+            if isinstance(result, str):
+                failures.append(result)
+                self._update(place, set_aside=result)
+            else:
+                finite = {axis: _finite(reward) for axis, reward in result.items()}
+                fault = not_finite(result) or reward_fault(finite, self._filters)
+                self._update(place, rewards=finite, set_aside=fault)
+            self._report.finished(count)
+        name, elapsed = self._reward.info.name, time.perf_counter() - started
+        if len(failures) == len(waiting):
+            raise RewardFailed(
+                f"reward model {name!r} failed on all {len(waiting)} candidates; the first: {failures[0]}"
+            )
+        logger.info("rewarded %d candidates with %s in %.2f s", len(waiting), name, elapsed)
+
+    def _aside(self, place: int) -> bool:
+        return self.candidates[place].set_aside is not None
+
+    def _update(self, place: int, **changes: Any) -> None:
+        self.candidates[place] = replace(self.candidates[place], **changes)
+
+
+class Reporter:
+    """Passes progress on, in steps that only go up, whatever the generator reports."""
+
+    def __init__(self, callback: ProgressCallback | None) -> None:
+        self._callback = callback
+        self.failure: Exception | None = None
+
+    def begin(self, phase: Literal["generating", "rewarding"], total: int) -> None:
+        """Start a phase of `total` candidates."""
+        self._phase, self._total, self._done = phase, total, 0
+        self._send(0)
+
+    def finished(self, count: int) -> None:
+        """Report that `count` candidates of the phase are finished."""
+        self._send(count * _STEPS)
+
+    def within(self, start: int) -> ProgressCallback:
+        """Return the callback for a generator that makes the candidates from `start` on."""
+
+        def passed_on(progress: Progress) -> None:
+            share = progress.done / progress.total if progress.total else 0.0
+            self._send(start * _STEPS + int(share * (self._total - start) * _STEPS))
+
+        return passed_on
+
+    def _send(self, done: int) -> None:
+        self._done = min(max(done, self._done), self._total * _STEPS)
+        if self._callback is None:
+            return
+        try:
+            self._callback(Progress(self._phase, self._done, self._total * _STEPS))
+        except Exception as error:
+            self.failure = error  # the caller's own error, which must not pass for one of the generator
+            raise
+
+
+def _candidates(
+    generator: Generator, prompt: Prompt, seeds: Sequence[int], duration: float, report: Reporter
+) -> Iterator[Candidate]:
+    """Yield one candidate per seed; where the generator fails, one without audio that says why, and go on."""
+    position = 0
+    while position < len(seeds):
+        reason = "generation failed: the generator ended before it"
+        try:
+            made = generator.generate(prompt, seeds[position:], duration, on_progress=report.within(position))
+            for seed, candidate in zip(seeds[position:], made, strict=False):
+                yield _numbered(candidate, position, seed, generator.info.name)
+                position += 1
+        except _BrokenPromise:
+            raise
+        # a generator is anybody's code: whatever it raises costs one candidate, which says so
+        except Exception as error:
+            if report.failure is not None:
+                raise report.failure from None
+            logger.debug("generator %s failed on seed %d", generator.info.name, seeds[position], exc_info=True)
+            reason = f"generation failed: {one_line(error)}"
+        if position < len(seeds):
+            yield Candidate(index=position, seed=seeds[position], audio=None, set_aside=reason)
+            position += 1
+
+
+class _BrokenPromise(RerankError):
+    """A generator yields something that cannot be attributed to its seed."""
+
+
+def _numbered(candidate: object, index: int, seed: int, name: str) -> Candidate:
+    if not isinstance(candidate, Candidate):
+        raise _BrokenPromise(f"generator {name!r} yielded a {type(candidate).__name__}; expected a rerank.Candidate")
+    if candidate.seed != seed:
+        raise _BrokenPromise(
+            f"generator {name!r} yielded seed {candidate.seed} where {seed} was due; test it with "
+            "rerank.testing.check_generator"
+        )
+    reason = candidate.set_aside
+    if candidate.audio is None and reason is None:
+        reason = "generation failed: no audio"
+    return Candidate(index=index, seed=seed, audio=candidate.audio, set_aside=reason, truth=candidate.truth)
+
+
+def offered_device(device: str) -> dict[str, Any]:
+    """Return the option for generators and reward models that take a device; none for "auto", their own default."""
+    return {} if device == "auto" else {"device": device}
+
+
+def _finite(reward: float | None) -> float | None:
+    return reward if reward is not None and math.isfinite(reward) else None

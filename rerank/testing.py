@@ -1,0 +1,224 @@
+"""Conformance checks for plugin authors: does a generator or a reward model keep the promises of its protocol?
+
+    def test_my_generator() -> None:
+        rerank.testing.check_generator(MyGenerator())
+
+**Conventions**: a check returns nothing if all is well and raises `ConformanceError`, which is an AssertionError too,
+on the first promise that is broken. Waveforms and rewards that should be equal may differ by a tolerance, since some
+hardware adds in another order for another batch size.
+"""
+
+import itertools
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from rerank.audio import Audio
+from rerank.data import Candidate, Prompt
+from rerank.errors import ConformanceError, RewardFailed
+from rerank.protocols import Condition, Generator, GeneratorInfo, Progress, Reward, RewardInfo
+from rerank.scoring import Rewards, not_finite, score_each
+
+_TEXT = "slow sad piano in a minor key"
+_OTHER_TEXT = "fast happy drums and bass, 150 bpm"
+_LYRICS = "la la la, the moon is rising"
+_SEEDS = (3, 4, 7)
+
+
+def check_generator(generator: Generator, *, duration: float | None = None, tolerance: float = 1e-4) -> None:
+    """Check a generator: it makes about a dozen candidates.
+
+    Checked are: what `info` declares; one candidate per seed, in order, with its index, seed, sample rate, channels,
+    duration and finite samples; that a candidate is the same made again, made alone and made among fewer, and another
+    for another seed; that the parts of a prompt it does not declare change nothing; that progress only goes up.
+
+    Args:
+        generator: to check.
+        duration: of the candidates, in seconds; 2 s, or the shortest it makes, by default.
+        tolerance: by which samples that should be equal may differ.
+
+    Raises:
+        ConformanceError: a promise is broken; the message says which.
+    """
+    _require(isinstance(generator, Generator), f"{type(generator).__name__} lacks info or generate")
+    _check_generator_info(generator.info)
+    if duration is None:
+        duration = min(max(2.0, generator.info.min_duration), generator.info.max_duration)
+    prompt = _prompt(generator.info.conditions)
+    reports: list[Progress] = []
+    taken = list(generator.generate(prompt, _SEEDS, duration, on_progress=reports.append))
+    _check_candidates(taken, generator.info, duration)
+    _check_progress(reports)
+    _check_seeds(generator, prompt, duration, taken, tolerance)
+    for part in ("text", "lyrics", "reference"):
+        if part not in generator.info.conditions:
+            with_part = _prompt(generator.info.conditions | {part})
+            again = list(generator.generate(with_part, _SEEDS[:1], duration))
+            _require(
+                _same(taken[0], again[0], tolerance), f"info does not declare {part!r}, yet {part} changes the audio"
+            )
+
+
+def check_reward(reward: Reward, *, audio: Sequence[Audio] = (), tolerance: float = 1e-4) -> None:
+    """Check a reward model: it scores about two dozen short pieces of audio.
+
+    Checked are: what `info` declares; one dict per audio with exactly the declared axes, each a finite float or None;
+    that rewards do not depend on the batch, the order or earlier calls; that a prepared prompt can be used again, also
+    after another was prepared; that every combination of declared conditions is taken; that audio of other sample
+    rates and channels is taken and not changed.
+
+    Args:
+        reward: to check.
+        audio: to score; a tone, noise and a pulse at several sample rates by default.
+        tolerance: by which rewards that should be equal may differ.
+
+    Raises:
+        ConformanceError: a promise is broken; the message says which.
+    """
+    _require(isinstance(reward, Reward), f"{type(reward).__name__} lacks info, prepare or score")
+    _check_reward_info(reward.info)
+    pieces = list(audio) or _pieces(reward.info.sample_rate)
+    before = [piece.waveform.copy() for piece in pieces]
+    prompt = _prompt(reward.info.conditions)
+    together = _rewards(reward, prompt, pieces)
+    for piece, kept in zip(pieces, before, strict=True):
+        _require(np.array_equal(piece.waveform, kept), "score changes the waveforms it is given")
+    prepared = reward.prepare(prompt)
+    alone = [reward.score(prepared, [piece])[0] for piece in pieces]
+    _require_close(together, alone, tolerance, "the reward of a piece depends on its batch")
+    backwards = reward.score(prepared, pieces[::-1])[::-1]
+    _require_close(together, backwards, tolerance, "the reward of a piece depends on the order")
+    reward.score(reward.prepare(_prompt(reward.info.conditions, text=_OTHER_TEXT)), pieces)
+    again = reward.score(prepared, pieces)
+    _require_close(together, again, tolerance, "a prepared prompt gives other rewards after another one was used")
+    _require(list(reward.score(prepared, [])) == [], "score([]) must return an empty list")
+    for conditions in _combinations(reward.info.conditions):
+        _rewards(reward, _prompt(conditions), pieces[:1])
+
+
+def _check_generator_info(info: GeneratorInfo) -> None:
+    _require(bool(info.name), "info.name is empty")
+    _require(
+        8_000 <= info.sample_rate <= 192_000, f"info.sample_rate is {info.sample_rate}; expected 8000 to 192000 Hz"
+    )
+    _require(info.channels >= 1, f"info.channels is {info.channels}; expected at least 1")
+    _require(
+        0 < info.min_duration <= info.max_duration,
+        f"info.min_duration {info.min_duration} and info.max_duration {info.max_duration} are no range",
+    )
+    _check_conditions(info.conditions)
+
+
+def _check_reward_info(info: RewardInfo) -> None:
+    _require(bool(info.name), "info.name is empty")
+    _require(len(info.axes) > 0, "info.axes is empty")
+    _check_conditions(info.conditions)
+
+
+def _check_conditions(conditions: Iterable[str]) -> None:
+    unknown = set(conditions) - {"text", "lyrics", "reference"}
+    _require(not unknown, f"info.conditions holds {sorted(unknown)}; known are text, lyrics, reference")
+    _require(bool(set(conditions)), "info.conditions is empty; name at least one of text, lyrics, reference")
+
+
+def _check_candidates(candidates: Sequence[Candidate], info: GeneratorInfo, duration: float) -> None:
+    _require(len(candidates) == len(_SEEDS), f"generate yielded {len(candidates)} candidates for {len(_SEEDS)} seeds")
+    for index, (candidate, seed) in enumerate(zip(candidates, _SEEDS, strict=True)):
+        name = f"candidate {index}"
+        _require(candidate.index == index, f"{name} has index {candidate.index}; expected its position in seeds")
+        _require(candidate.seed == seed, f"{name} has seed {candidate.seed}; expected {seed}")
+        audio = candidate.audio
+        if audio is None:
+            raise ConformanceError(f"{name} has no audio: {candidate.set_aside}")
+        _require(
+            audio.sample_rate == info.sample_rate,
+            f"{name} has {audio.sample_rate} Hz; info.sample_rate is {info.sample_rate}",
+        )
+        _require(audio.channels == info.channels, f"{name} has {audio.channels} channels; info says {info.channels}")
+        _require(audio.is_finite(), f"{name} holds samples that are not finite")
+        _require(
+            0.95 * duration <= audio.duration <= 1.05 * duration + 0.1,
+            f"{name} is {audio.duration:.2f} s long; asked were {duration:.2f} s",
+        )
+
+
+def _check_progress(reports: Sequence[Progress]) -> None:
+    for earlier, later in itertools.pairwise(reports):
+        if earlier.phase == later.phase:
+            _require(later.done >= earlier.done, f"progress goes back, from {earlier.done} to {later.done}")
+    for report in reports:
+        _require(0 <= report.done <= report.total, f"progress reports {report.done} of {report.total}")
+
+
+def _check_seeds(
+    generator: Generator, prompt: Prompt, duration: float, taken: Sequence[Candidate], tolerance: float
+) -> None:
+    fewer = list(generator.generate(prompt, _SEEDS[:2], duration))
+    for one, other in zip(taken, fewer, strict=False):
+        _require(_same(one, other, tolerance), f"candidate {one.index} differs when fewer are made with it")
+    alone = list(generator.generate(prompt, _SEEDS[2:], duration))
+    _require(_same(taken[2], alone[0], tolerance), f"the candidate of seed {_SEEDS[2]} differs when it is made alone")
+    _require(alone[0].index == 0, f"a candidate made alone has index {alone[0].index}; expected its position in seeds")
+    _require(not _same(taken[0], taken[1], tolerance), "two seeds give the same audio")
+
+
+def _same(one: Candidate, other: Candidate, tolerance: float) -> bool:
+    if one.audio is None or other.audio is None:
+        return one.audio is other.audio
+    first, second = one.audio.waveform, other.audio.waveform
+    return first.shape == second.shape and bool(np.allclose(first, second, rtol=0, atol=tolerance))
+
+
+def _rewards(reward: Reward, prompt: Prompt, audio: Sequence[Audio]) -> list[Rewards]:
+    try:
+        results = list(score_each(reward, prompt, audio))
+    except RewardFailed as error:
+        raise ConformanceError(str(error)) from error
+    found: list[Rewards] = []
+    for result in results:
+        fault = result if isinstance(result, str) else not_finite(result)
+        parts = ", ".join(prompt.conditions())
+        _require(fault is None, f"with a prompt of {parts}: {fault}")
+        found += [] if isinstance(result, str) else [result]
+    return found
+
+
+def _require_close(expected: Sequence[Rewards], found: Sequence[Rewards], tolerance: float, broken: str) -> None:
+    _require(len(expected) == len(found), f"score returned {len(found)} results for {len(expected)} pieces of audio")
+    for one, other in zip(expected, found, strict=True):
+        for axis, value in one.items():
+            second = other.get(axis)
+            equal = value is second if value is None or second is None else abs(value - second) <= tolerance
+            _require(equal, f"{broken}: {axis} is {value}, then {second}")
+
+
+def _require(kept: bool, broken: str) -> None:
+    if not kept:
+        raise ConformanceError(broken)
+
+
+def _prompt(conditions: Iterable[str], text: str = _TEXT) -> Prompt:
+    return Prompt(
+        text if "text" in conditions else "",
+        _LYRICS if "lyrics" in conditions else None,
+        _tone(220.0, 22_050, 1) if "reference" in conditions else None,
+    )
+
+
+def _combinations(conditions: frozenset[Condition]) -> list[list[Condition]]:
+    parts = sorted(conditions)
+    masks = range(1, 2 ** len(parts))
+    return [[part for place, part in enumerate(parts) if mask >> place & 1] for mask in masks]
+
+
+def _pieces(sample_rate: int) -> list[Audio]:
+    noise = np.random.default_rng(0).standard_normal((2, 2 * 44_100)).astype(np.float32) * 0.1
+    pulse = np.zeros((1, 3 * 16_000), np.float32)
+    pulse[0, ::8_000] = 0.5
+    return [_tone(440.0, sample_rate, 2), Audio(noise, 44_100), Audio(pulse, 16_000)]
+
+
+def _tone(frequency: float, sample_rate: int, channels: int) -> Audio:
+    time = np.arange(2 * sample_rate) / sample_rate
+    wave = (0.3 * np.sin(2 * np.pi * frequency * time)).astype(np.float32)
+    return Audio(np.tile(wave, (channels, 1)), sample_rate)

@@ -1,0 +1,1 @@
+"""Training of the reward models that ship with the package."""

@@ -1,0 +1,309 @@
+"""Train `cmi-mini`, the small reward model, from nothing, on music that `synth` makes.
+
+Three stages. First the towers learn the facts of sound and text (the published model starts from trained towers
+instead). Then, as in the CMI-RewardBench paper (arXiv:2603.00610, section 3.3), the whole network learns from noisy
+preferences by Bradley-Terry with label smoothing, and last from the clean truth, by Bradley-Terry and a tanh-scaled
+regression, with modality dropout. The weights that are kept are a running mean over the last stage.
+
+A step depends on the options and its number alone, and a checkpoint holds all that the next step needs, so a run that
+was stopped goes on as if it had not been.
+"""
+
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from rerank.errors import InvalidInput
+from rerank.models.cmi import RewardModel
+from rerank.models.mini import MiniConfig, Vocabulary, build_mini
+from rerank.models.transformer import Tokens
+from rerank.protocols import Progress
+from rerank.rewards.cmi import save_mini
+from rerank.training import dataset
+from rerank.training.batches import Batch, Batches
+from rerank.training.facts import FactHeads, audio_targets, spelling_targets, text_targets
+from rerank.training.prompts import captions, lyrics, sentence
+
+log = logging.getLogger("rerank")
+
+SMOOTHING = 0.2
+NOISE = 0.1
+"""Temperature of a noisy preference: how much truth differs before a judge is mostly right."""
+TANH_SCALE = 3.0
+"""Reward at which the regression is well into saturation; rewards run over about twice that."""
+TANH_RANGE = 0.85
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """Options of a training run.
+
+    Attributes:
+        seed: of everything.
+        shards: of data, 200 clips each.
+        tower_steps, preference_steps, truth_steps: length of the three stages.
+        prompts: per step, with four candidates each.
+        learning_rate: at its highest.
+        facts_weight: of reading facts in the last two stages.
+        processes: that render data.
+        checkpoint_every: steps.
+        model: sizes of the network.
+    """
+
+    seed: int = 0
+    shards: int = 80
+    tower_steps: int = 1500
+    preference_steps: int = 600
+    truth_steps: int = 1900
+    prompts: int = 8
+    learning_rate: float = 1.2e-3
+    facts_weight: float = 0.05
+    processes: int = 2
+    checkpoint_every: int = 100
+    model: MiniConfig = MiniConfig(dropout=0.05)
+
+    def __post_init__(self) -> None:
+        for name in ("shards", "prompts", "processes", "checkpoint_every", "truth_steps"):
+            if getattr(self, name) < 1:
+                raise InvalidInput(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    @property
+    def steps(self) -> int:
+        """Return the number of all steps."""
+        return self.tower_steps + self.preference_steps + self.truth_steps
+
+
+def train(folder: Path, options: TrainOptions, on_progress: Callable[[Progress], None] | None = None) -> Path:
+    """Render the data, train, and write the weights to `folder / "cmi-mini"`; go on where an earlier run stopped.
+
+    Args:
+        folder: of data, checkpoints and result. About 50 MB per shard.
+        options: must be those of the earlier run.
+        on_progress: called after each shard and each step.
+
+    Returns:
+        The folder of the weights, as `load_reward("cmi-mini", path=...)` takes it.
+
+    Raises:
+        InvalidInput: `folder` holds a run with other options.
+    """
+    _claim(folder, options)
+    report: Callable[[Progress], None] = on_progress or (lambda progress: None)
+    dataset.render(
+        folder / "data",
+        options.shards,
+        options.seed,
+        options.processes,
+        lambda done, total: report(Progress("rendering", done, total)),
+    )
+    trainer = Trainer(folder, options)
+    trainer.resume()
+    while trainer.step < options.steps:
+        trainer.run_step()
+        report(Progress(trainer.stage(trainer.step - 1), trainer.step, options.steps))
+    return trainer.finish()
+
+
+def _claim(folder: Path, options: TrainOptions) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "options.json"
+    document = json.dumps(asdict(options), indent=1)
+    if path.exists() and path.read_text(encoding="utf-8") != document:
+        raise InvalidInput(f"{folder} holds a run with other options; give another folder or the options of {path}")
+    path.write_text(document, encoding="utf-8")
+
+
+class Trainer:
+    """One training run: the network, what it is trained with, and where it stands.
+
+    Args:
+        folder: that holds the data and takes checkpoints.
+        options: of the run.
+    """
+
+    def __init__(self, folder: Path, options: TrainOptions) -> None:
+        self.folder, self.options, self.step = folder, options, 0
+        torch.manual_seed(options.seed)
+        self.model = build_mini(learn_vocabulary(options.seed), options.model)
+        self.heads = FactHeads(options.model.dim)
+        self.mean = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(0.998))
+        parameters = [*self.model.parameters(), *self.heads.parameters()]
+        groups = [
+            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": 0.02},
+            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.98))
+        shards = [dataset.load(folder / "data", index) for index in range(options.shards)]
+        self.batches = Batches(shards, options.seed, options.prompts)
+        self.losses: list[dict[str, float]] = []
+        self.autocast = _has_fast_bfloat16()
+
+    def stage(self, step: int) -> str:
+        """Return the name of the stage that `step` belongs to."""
+        if step < self.options.tower_steps:
+            return "towers"
+        return "preferences" if step < self.options.tower_steps + self.options.preference_steps else "truth"
+
+    def learning_rate(self, step: int) -> float:
+        """Return the learning rate: a short warm-up, then half a cosine over the towers' stage and one over the rest."""
+        options = self.options
+        first, begin, length = options.learning_rate, 0, options.steps
+        if step >= options.tower_steps:
+            first, begin, length = 0.8 * first, options.tower_steps, options.steps - options.tower_steps
+        place = (step - begin) / max(length, 1)
+        return first * min(1.0, (step - begin + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * place)))
+
+    def run_step(self) -> None:
+        """Run one step, and write a checkpoint when one is due."""
+        torch.manual_seed(self.options.seed * 1_000_003 + self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(self.step)
+        self.model.train()
+        # The plain attention kernel: its backward pass is twice as fast on processors with bfloat16.
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast), sdpa_kernel(SDPBackend.MATH):
+            losses = self.losses_of(self.batches[self.step], self.stage(self.step))
+        total = torch.stack(list(losses.values())).sum()
+        self.optimizer.zero_grad()
+        total.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
+        nn.utils.clip_grad_norm_([*self.model.parameters(), *self.heads.parameters()], 1.0)
+        self.optimizer.step()
+        if self.stage(self.step) == "truth":
+            self.mean.update_parameters(self.model)
+        self.losses.append({name: float(loss.detach()) for name, loss in losses.items()})
+        self.step += 1
+        if self.step % self.options.checkpoint_every == 0 or self.step == self.options.steps:
+            self.checkpoint()
+
+    def losses_of(self, batch: Batch, stage: str) -> dict[str, Tensor]:
+        """Return the losses of a batch by name, weighted."""
+        model = self.model
+        audio = model.audio_module.encode(batch.spectrograms)
+        texts = [text for text, _, _ in batch.prompts]
+        words = [words for _, words, _ in batch.prompts]
+        text_tokens, lyric_tokens = model.encode_text(texts), model.encode_text(words)
+        weight = 1.0 if stage == "towers" else self.options.facts_weight
+        losses = {"facts": weight * self.facts_loss(batch, audio, text_tokens, lyric_tokens)}
+        if stage == "towers":
+            return losses
+        references = torch.tensor([reference for _, _, reference in batch.prompts])
+        reference_tokens = Tokens.of(audio[references.clamp(min=0)]).where(references >= 0)
+        prompts = model.encode_prompt(text_tokens, lyric_tokens, reference_tokens)
+        of_pair = Tokens(prompts.values[batch.prompt_of], prompts.mask[batch.prompt_of])
+        rewards = model.score_tokens(of_pair, Tokens.of(audio[batch.clip_of])).float()
+        if stage == "preferences":
+            return {**losses, "preference": preference_loss(rewards, batch, noise=NOISE)}
+        return {
+            **losses,
+            "preference": preference_loss(rewards, batch, noise=0.0),
+            "regression": regression_loss(rewards, batch.truth),
+        }
+
+    def facts_loss(self, batch: Batch, audio: Tensor, texts: Tokens, words: Tokens) -> Tensor:
+        """Return the loss of reading facts from both towers."""
+        targets = audio_targets(
+            batch.facts, batch.faults, batch.syllables, batch.damages, batch.start, batch.duration
+        )
+        loss = self.heads.audio_loss(audio, targets) + 0.5 * self.heads.text_loss(texts, text_targets(batch.requests))
+        if not words.values.shape[1]:
+            return loss
+        spelling = spelling_targets([w for _, w, _ in batch.prompts], words.values.shape[1])
+        return loss + 4 * self.heads.lyrics_loss(words, spelling)
+
+    def checkpoint(self) -> None:
+        """Write everything that the next step needs."""
+        state = {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "heads": self.heads.state_dict(),
+            "mean": self.mean.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "losses": self.losses,
+        }
+        temporary = self.folder / "checkpoint.part"
+        torch.save(state, temporary)
+        os.replace(temporary, self.folder / "checkpoint.pt")
+        recent = self.losses[-self.options.checkpoint_every :]
+        means = {name: float(np.mean([row[name] for row in recent if name in row])) for name in recent[-1]}
+        log.info("step %d of %d: %s", self.step, self.options.steps, {n: round(v, 3) for n, v in means.items()})
+
+    def resume(self) -> None:
+        """Go on from the last checkpoint, if there is one."""
+        path = self.folder / "checkpoint.pt"
+        if not path.exists():
+            return
+        state: dict[str, Any] = torch.load(path, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.heads.load_state_dict(state["heads"])
+        self.mean.load_state_dict(state["mean"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.losses = state["step"], state["losses"]
+
+    def finish(self) -> Path:
+        """Write the averaged weights and return their folder."""
+        model = self.mean.module
+        assert isinstance(model, RewardModel)
+        save_mini(model.eval(), self.folder / "cmi-mini")
+        return self.folder / "cmi-mini"
+
+
+def learn_vocabulary(seed: int) -> Vocabulary:
+    """Return the words of the training captions, of sentences and of lyrics."""
+    rng = np.random.default_rng([seed, 3])
+    own = [make(rng, "train") for make in (sentence, lyrics) for _ in range(2000)]
+    return Vocabulary.learn([*captions("train"), *own], min_count=3, max_words=3500, max_ngrams=5000)
+
+
+def preference_loss(rewards: Tensor, batch: Batch, noise: float) -> Tensor:
+    """Return the Bradley-Terry loss over all comparisons of a batch, both axes.
+
+    Candidates under one prompt are compared on both axes, twins (one candidate under two prompts) on alignment.
+
+    Args:
+        rewards: of each pair.
+        batch: that they are of.
+        noise: 0 takes the better one by truth (true ties are left out); above 0 draws a judge's choice, whose odds
+            follow the truth at that temperature, and smooths the label.
+
+    Shape:
+        rewards: `[pairs, 2]`
+    """
+    same = batch.prompt_of[:, None] == batch.prompt_of[None, :]
+    first, second = torch.nonzero(torch.triu(same, diagonal=1), as_tuple=True)
+    gap = (batch.truth[first] - batch.truth[second]).flatten()
+    margin = (rewards[first] - rewards[second]).flatten()
+    if len(batch.twins):
+        one, two = batch.twins.T
+        gap = torch.cat([gap, (batch.truth[one] - batch.truth[two])[:, 0]])
+        margin = torch.cat([margin, (rewards[one] - rewards[two])[:, 0]])
+    if noise > 0:
+        chosen = (torch.rand_like(gap) < torch.sigmoid(gap / noise)).float()
+        return F.binary_cross_entropy_with_logits(margin, chosen * (1 - SMOOTHING) + SMOOTHING / 2)
+    told = gap.abs() > 0.02
+    return F.softplus(-margin[told] * gap[told].sign()).mean() if told.any() else margin.sum() * 0
+
+
+def regression_loss(rewards: Tensor, truth: Tensor) -> Tensor:
+    """Return the squared error of tanh(reward / scale) against the truth, moved to [-0.85, 0.85].
+
+    Shape:
+        rewards, truth: `[pairs, 2]`
+    """
+    return 3 * F.mse_loss(torch.tanh(rewards / TANH_SCALE), TANH_RANGE * (2 * truth - 1))
+
+
+def _has_fast_bfloat16() -> bool:
+    """Return whether the processor multiplies bfloat16 matrices in hardware."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()

@@ -1,0 +1,38 @@
+"""Files are written completely or not at all."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from rerank.errors import OutputError
+from rerank.files import make_folder, write_bytes
+
+
+def test_write_bytes_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    write_bytes(path, b"one")
+    write_bytes(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a"
+    write_bytes(path, b"one")
+
+    def full(*_: object) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OutputError, match="no space left on device") as caught:
+        write_bytes(path, b"two")
+    assert str(path) in str(caught.value)
+    assert path.read_bytes() == b"one"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_make_folder_refuses_a_file(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    with pytest.raises(OutputError, match="cannot write"):
+        make_folder(tmp_path / "a" / "b")
