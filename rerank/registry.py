@@ -211,10 +211,12 @@ def load(
 def _checked(found: object, protocol: type[Generator] | type[Reward], kind: Kind) -> Generator | Reward:
     if isinstance(found, protocol) and not isinstance(found, type):
         return found
-    needed = ("info", "generate") if kind == "generator" else ("info", "prepare", "score")
-    missing = [name for name in needed if not hasattr(found, name)]
-    name = found.__name__ if isinstance(found, type) else type(found).__name__
-    problem = f"lacks {', '.join(missing)}" if missing else f"is a class; pass {name}()"
+    if isinstance(found, type):
+        name, problem = found.__name__, f"is a class; pass {found.__name__}()"
+    else:
+        needed = ("info", "generate") if kind == "generator" else ("info", "prepare", "score")
+        missing = [part for part in needed if not hasattr(found, part)]
+        name, problem = type(found).__name__, f"lacks {', '.join(missing)}"
     raise InvalidInput(f"expected a {kind} by name or as a loaded object, got {name}, which {problem}")
 
 

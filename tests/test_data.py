@@ -1,5 +1,6 @@
 """Prompts that are refused, and rankings that keep their promises."""
 
+import itertools
 import json
 import math
 from dataclasses import replace
@@ -96,7 +97,7 @@ def test_ranks_follow_the_combined_reward(rewards: list[tuple[float, float | Non
     assert [candidate.rank for candidate in found] == list(range(1, len(rewards) + 1))
     assert combined == sorted(combined, key=lambda value: -(value or 0.0))
     assert found.best is found[0]
-    for one, two in zip(found, found[1:], strict=False):
+    for one, two in itertools.pairwise(found):
         assert one.combined != two.combined or one.index < two.index
 
 

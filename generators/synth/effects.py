@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft
 from scipy.ndimage import minimum_filter1d, uniform_filter1d
-from scipy.signal import butter, lfilter, sosfilt
+from scipy.signal import butter, sosfilt
 
 from rerank.generators.synth.tones import SAMPLE_RATE, Numbers, Sound, noise, ramp, samples_of, seed_of
 
@@ -83,11 +83,6 @@ def reverb(stereo: Sound, seconds: float, amount: float, seed: int = 0) -> Sound
     return wet
 
 
-def _biquad(stereo: Sound, numerator: Numbers, denominator: Numbers) -> Sound:
-    filtered: Sound = lfilter(numerator.astype(np.float32), denominator.astype(np.float32), stereo)
-    return filtered
-
-
 def shelf(stereo: Sound, frequency: float, gain_db: float, kind: Literal["low", "high"]) -> Sound:
     """Raise or lower everything below (low) or above (high) a frequency by `gain_db`."""
     if kind not in ("low", "high"):
@@ -110,7 +105,8 @@ def shelf(stereo: Sound, frequency: float, gain_db: float, kind: Literal["low", 
             gain + 1.0 + (gain - 1.0) * cosine - slope,
         ]
     )
-    return _biquad(stereo, numerator / denominator[0], denominator / denominator[0])
+    filtered = sosfilt(np.concatenate([numerator, denominator])[None] / denominator[0], stereo)
+    return np.asarray(filtered, np.float32)
 
 
 def lowpass(stereo: Sound, frequency: float, order: int = 2) -> Sound:
@@ -179,7 +175,7 @@ def limit(stereo: Sound, ceiling: float = 0.95) -> Sound:
         return stereo.copy()
     needed = np.minimum(1.0, 0.9999 * ceiling / np.maximum(peaks, 1e-9)).astype(np.float64)
     nodes = np.minimum(np.append(needed, needed[-1]), np.append(needed[:1], needed))
-    ahead = minimum_filter1d(nodes, 5, mode="nearest")
+    ahead: Numbers = minimum_filter1d(nodes, 5, mode="nearest")
     smooth = uniform_filter1d(_recover(ahead, 0.08), 5, mode="nearest")
     return stereo * _spread(smooth, stereo.shape[1])
 

@@ -69,7 +69,7 @@ def _offsets(part: Part, faults: Mapping[str, float], rng: np.random.Generator) 
 
 def _misplay(note: Note, offset: float, faults: Mapping[str, float], rng: np.random.Generator) -> Note:
     late, wrong, kind = rng.standard_normal(), rng.random(), rng.choice([-1.0, 1.0])
-    start = note.start + 0.004 * late + 0.09 * faults.get("timing", 0.0) * late
+    start = note.start + 0.004 * late + 0.12 * faults.get("timing", 0.0) * late
     pitches = note.pitches
     if wrong < 0.55 * faults.get("wrong notes", 0.0):
         pitches = tuple(pitch + kind for pitch in pitches)

@@ -9,8 +9,10 @@ Conventions:
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+from scipy.fft import irfft, next_fast_len, rfft
 
 from rerank.generators.synth.tones import (
     HIGHEST,
@@ -19,6 +21,7 @@ from rerank.generators.synth.tones import (
     Numbers,
     Sound,
     Spectrum,
+    Wave,
     damped_sines,
     frequency_of,
     loudness,
@@ -112,7 +115,7 @@ STRINGS: Mapping[str, PluckedString] = {
         knock=0.35, knock_band=(60.0, 600.0), knock_time=0.045, attack=0.008, ring=0.1, partials=28,
     ),
     "synth bass": PluckedString(
-        decay=4.0, damping=5.0, position=0.5, slope=0.75, cutoff=3000.0, chorus=1.5, attack=0.003, ring=0.05, partials=48,
+        decay=4.0, damping=5.0, position=0.5, slope=0.75, cutoff=3000.0, chorus=1.5, attack=0.003, ring=0.05, partials=64,
     ),
 }  # fmt: skip
 
@@ -175,7 +178,7 @@ def play_distorted(pitches: tuple[float, ...], duration: float, velocity: float,
     rate = 2 * SAMPLE_RATE
     release = 0.06
     samples = samples_of(duration + release)
-    padded = _even_size(samples + 1024)
+    padded = 4 * next_fast_len(-(-(samples + 1024) // 4), real=True)
     driven = np.zeros(2 * padded, np.float32)
     for place, pitch in enumerate(pitches):
         frequencies, amplitudes, decays = string_partials(DISTORTED, pitch, velocity, highest=6000.0)
@@ -183,20 +186,18 @@ def play_distorted(pitches: tuple[float, ...], duration: float, velocity: float,
         start = min(round(place * strum * rate), 2 * samples)
         driven[start : 2 * samples] += damped_sines(frequencies, level * amplitudes, decays, 2 * samples - start, rate)
     np.tanh(driven * np.float32(6.0) + np.float32(0.25), out=driven)
-    spectrum = np.fft.rfft(driven)[: padded // 2 + 1]
-    filtered = np.fft.irfft(spectrum * _cabinet(padded), padded)[:samples].astype(np.float32)
+    spectrum = rfft(driven)[: padded // 2 + 1]
+    filtered: Sound = irfft(spectrum * _cabinet(padded), padded)[:samples]
     filtered *= np.float32(0.082 * (velocity / 0.8) ** 1.2)
     return shape(filtered, 0.003, release)
 
 
-def _even_size(samples: int) -> int:
-    return -(-samples // 4096) * 4096
-
-
-def _cabinet(padded: int) -> Spectrum:
+@lru_cache(maxsize=32)
+def _cabinet(padded: int) -> Wave:
     """Response of a loudspeaker cabinet for a transform of `padded` samples; halves, as the rate is halved."""
     s = 1j * np.fft.rfftfreq(padded, 1.0 / SAMPLE_RATE)
     fall = s / _CABINET_FALL
     response = 0.5 / ((1.0 + 1.2 * fall + fall**2) * (1.0 + 1.8 * fall + fall**2))
     response *= s**2 / (s**2 + 110.0 * s + 90.0**2)
-    return np.asarray(response * resonances(s.imag, ((120.0, 90.0, 0.5), (2400.0, 1500.0, 1.0))))
+    response *= resonances(s.imag, ((120.0, 90.0, 0.5), (2400.0, 1500.0, 1.0)))
+    return np.asarray(response, np.complex64)

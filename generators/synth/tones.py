@@ -31,6 +31,7 @@ LEVEL = 0.1  # loudness of a note at velocity 0.8: K-weighted RMS of its first 0
 TABLE = 16_384
 HIGHEST = 15_000.0  # no partial lies above this, in Hz
 _COLUMNS = 256
+_HOP = 32
 _NOISE = 1 << 18
 
 
@@ -132,16 +133,18 @@ def looped_wave(table: Wave, frequency: float, times: Numbers, phase: float = 0.
     return wave
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=256)
 def _bent(seconds: int, rate: float, cents: float, delay: float, drift: float, variant: int) -> Numbers:
-    time = np.arange(seconds * SAMPLE_RATE) / SAMPLE_RATE
+    time = np.arange(seconds * SAMPLE_RATE // _HOP + 1) * (_HOP / SAMPLE_RATE)
     random = np.random.default_rng(variant)
     rising = np.clip((time - delay) / 0.35, 0.0, 1.0)
     angle = 2.0 * np.pi * rate * (1.0 + random.uniform(-0.04, 0.04)) * time + random.uniform(0.0, 2.0 * np.pi)
     bend = cents * rising * np.sin(angle)
     for slow in (0.7, 1.3, 2.9):
         bend += drift * np.sin(2.0 * np.pi * slow * random.uniform(0.8, 1.2) * time + random.uniform(0.0, 2.0 * np.pi))
-    times: Numbers = np.cumsum(np.exp2(bend / 1200.0)) / SAMPLE_RATE
+    speed = np.exp2(bend / 1200.0) / SAMPLE_RATE
+    lines = speed[:-1, None] + np.diff(speed)[:, None] * (np.arange(_HOP) / _HOP)
+    times: Numbers = np.cumsum(lines.reshape(-1))
     times.flags.writeable = False
     return times
 
@@ -159,7 +162,10 @@ def bent_time(
         drift: depth of a slow wander, in cents.
         variant: players of an ensemble differ by this number.
     """
-    return _bent(-(-samples // SAMPLE_RATE), rate, cents, delay, drift, variant)[:samples]
+    seconds = 2
+    while seconds * SAMPLE_RATE < samples:
+        seconds *= 2
+    return _bent(seconds, rate, cents, delay, drift, variant)[:samples]
 
 
 @lru_cache(maxsize=1)

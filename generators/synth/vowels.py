@@ -13,12 +13,15 @@ from collections.abc import Mapping
 VOWELS: tuple[str, ...] = ("ah", "eh", "ee", "ih", "oh", "oo", "uh", "aw")
 
 _SPELT: Mapping[str, str] = {  # words that break the rules, by their vowels
-    "ah": "i my by are heart have now how down town wow eye eyes hour sound",
+    "ah": "i my by are heart have how now down town wow eye eyes hour sound",
+    "ah ee": "party",
+    "ah eh": "quiet",
     "ah uh": "our fire power flower shower tower hours flowers desire higher",
-    "aw": "your you're four for gone door floor pour soft",
-    "ee": "me he she we be these people's",
-    "ee uh": "people being",
-    "eh": "said says there where they their head dead bread read friend again'",
+    "aw": "your you're four for gone floor door pour soft",
+    "ee": "me he she we be these",
+    "ee ih": "being",
+    "ee uh": "people",
+    "eh": "said says there where they their head dead bread read friend yeah",
     "eh ee": "every many any heavy ready very",
     "eh ee ih": "everything anything",
     "eh uh": "heaven weather feather never ever weapon",
@@ -28,23 +31,21 @@ _SPELT: Mapping[str, str] = {  # words that break the rules, by their vowels
     "oh": "no so go don't won't though soul home oh",
     "oh ee": "only",
     "oh uh": "over open ocean",
-    "oo": "you to do who two move lose could would should through beauty' blue",
+    "oo": "you to do who two move lose could would should through blue",
+    "oo ah": "goodbye",
     "oo ee": "beauty movie",
     "oo ih uh": "beautiful",
     "oo uh": "woman couldn't wouldn't shouldn't",
     "uh": "a the of was what from some come love one done none were young touch earth her blood",
-    "uh ah": "sometimes goodbye'",
-    "uh eh": "again",
+    "uh ah": "sometimes",
     "uh ee": "money honey lovely",
+    "uh eh": "again",
     "uh ih": "something loving",
-    "uh uh": "above lover another' under mother brother someone other",
-    "ah eh": "quiet",
-    "oo ah": "goodbye",
+    "uh uh": "above lover under mother brother someone other",
     "uh uh uh": "another",
-    "ah ee uh": "area'",
 }
 _WORDS: Mapping[str, tuple[str, ...]] = {
-    word: tuple(vowels.split()) for vowels, words in _SPELT.items() for word in words.split() if not word.endswith("'")
+    word: tuple(vowels.split()) for vowels, words in _SPELT.items() for word in words.split()
 }
 _GROUPS: Mapping[str, str] = {
     "ee": "ee", "ea": "ee", "ie": "ee", "ei": "eh", "ey": "ee", "oo": "oo", "ou": "ah", "ow": "oh", "oa": "oh",
@@ -71,7 +72,7 @@ def vowels_of(text: str) -> list[str]:
     >>> vowels_of("hope made of blue"), vowels_of("...")
     (['oh', 'eh', 'uh', 'oo'], [])
     """
-    plain = unicodedata.normalize("NFKD", text.lower().replace("’", "'"))
+    plain = unicodedata.normalize("NFKD", text.lower().replace("’", "'").replace("é", "ay"))
     plain = "".join(letter for letter in plain if not unicodedata.combining(letter))
     return [vowel for word in re.findall(r"[a-z]+(?:'[a-z]+)*", plain) for vowel in _vowels(word)]
 
@@ -96,10 +97,10 @@ def _silenced(word: str) -> str:
     stem = re.sub(r"^to(?=night|day|geth|morr)", "too", stem)
     stem = re.sub(r"thm(s?)$", r"thum\1", stem)
     if len(re.findall(r"[aeiouy]+", stem)) > 1:
-        stem = re.sub(r"(?<=[^aeiouytd-])ed$|(?<=[^aeiouylsxzcg-])es$", "_", stem)
-        stem = re.sub(r"(?<=[^aeiouy-])e(s?)$", r"_\1", stem)
+        stem = re.sub(r"(?<=[^aeiouytd-])ed$|(?<=[^aeiouysxzcgh-])es$", "_", stem)
+        stem = re.sub(r"(?<=[^aeiouy-])e$", "_", stem)
         stem = re.sub(r"(?<=[aeiou][^aeiouy])e(?=(ly|less|ful|ness|ment)s?$)", "_", stem)
-    return re.sub(r"(?<=[^aeiouylrw_-])l_(s?)$", r"_ul\1", stem)
+    return re.sub(r"(?<=[^aeiouylrw_-])l_$", "_ul", stem)
 
 
 def _by_rule(word: str) -> tuple[str, ...]:
@@ -117,9 +118,12 @@ def _by_rule(word: str) -> tuple[str, ...]:
         elif len(group) > 1:
             vowel = _GROUPS[group]
         elif not rest.strip("s"):
-            vowel = _SHORT[group] if rest else (_OPEN if len(found) == 1 else _LAST)[group]
-            vowel = "ee" if group == "y" and len(found) > 1 else vowel
-        elif re.match(r"[^aeiouy][_-]", rest):
+            vowel = _SHORT[group] if rest else (_OPEN if len(found) == 1 and group != "a" else _LAST)[group]
+            if group in "ay" and place == 0:
+                vowel = "ah"
+            elif group == "y":
+                vowel = "ee"
+        elif re.match(r"[^aeiouy][_-]|[szcg]es$", rest):
             vowel = _OPEN[group]
         elif rest[0] in "aeiou":
             vowel = "ee" if group in "iy" and place else _OPEN[group]
@@ -127,7 +131,7 @@ def _by_rule(word: str) -> tuple[str, ...]:
             vowel = _OPEN[group]
         elif rest[0] == "r" and group in "eiu":
             vowel = "uh"
-        elif group == "a" and re.match(r"l[lkt]|w", rest):
+        elif group == "a" and re.match(r"l(l$|l_|k|t)|w", rest):
             vowel = "aw"
         else:
             vowel = _SHORT[group]

@@ -16,8 +16,12 @@ from rerank.generators.synth.truth import Facts, alignment, musicality
 from rerank.generators.synth.voice import vowels_of
 from rerank.generators.synth.words import Heard, Request, read_text
 from rerank.training.dataset import CANDIDATES, DURATION, Shard
+from rerank.training.prompts import captions, lyrics, sentence
 
 FRAMES_PER_SECOND = 50
+MORE_TEXTS, MORE_LYRICS = 40, 12
+"""Texts and lyrics of a batch that belong to no candidate: reading is cheap beside listening."""
+
 DAMAGE_COST = (0.75, 0.3)
 """What a damage of full severity takes of musicality and of alignment."""
 
@@ -35,6 +39,8 @@ class Batch:
         facts, faults, syllables, damages: of each spectrogram.
         prompts: the different prompts.
         requests: what each prompt asks for.
+        texts: more texts, for the text tower alone.
+        lyrics: more lyrics, for the text tower alone.
         prompt_of, clip_of: for each pair, its prompt and its candidate.
         truth: `[pairs, 2]`: true alignment and true musicality.
         twins: `[twins, 2]`: pairs with the same candidate under two prompts.
@@ -49,6 +55,8 @@ class Batch:
     damages: list[str | None]
     prompts: list[Parts]
     requests: list[Request]
+    texts: list[str]
+    lyrics: list[str]
     prompt_of: Tensor
     clip_of: Tensor
     truth: Tensor
@@ -56,7 +64,8 @@ class Batch:
 
 
 @lru_cache(maxsize=20_000)
-def _read(text: str) -> Request:
+def read_cached(text: str) -> Request:
+    """Return what a text asks for; the same texts come back in each pass over the data."""
     return read_text(text)
 
 
@@ -146,6 +155,11 @@ class _Builder:
         )
         return kept if kept[0] or kept[1] or kept[2] >= 0 else (text, words, reference)
 
+    def text(self) -> str:
+        """Return a caption or a sentence from a template."""
+        known = captions("train")
+        return known[int(self.rng.integers(len(known)))] if self.rng.random() < 0.4 else sentence(self.rng, "train")
+
     def finish(self) -> Batch:
         where = list(self.clips)
         shards = self.batches.shards
@@ -172,6 +186,8 @@ class _Builder:
             damages=[damage[0] if damage else None for damage in damages],
             prompts=list(self.prompts),
             requests=requests,
+            texts=[self.text() for _ in range(MORE_TEXTS)],
+            lyrics=[lyrics(self.rng, "train") for _ in range(MORE_LYRICS)],
             prompt_of=pairs[:, 0],
             clip_of=pairs[:, 1],
             truth=torch.tensor(truth),
@@ -182,7 +198,7 @@ class _Builder:
 def request_of(parts: Parts, heard: Sequence[Heard]) -> Request:
     """Return what a prompt of these parts asks for."""
     text, words, reference = parts
-    return replace(_read(text), vowels=_vowels(words), reference=heard[reference] if reference >= 0 else None)
+    return replace(read_cached(text), vowels=_vowels(words), reference=heard[reference] if reference >= 0 else None)
 
 
 def _truth(

@@ -33,7 +33,7 @@ from rerank.models.transformer import Tokens
 from rerank.protocols import Progress
 from rerank.rewards.cmi import save_mini
 from rerank.training import dataset
-from rerank.training.batches import Batch, Batches
+from rerank.training.batches import Batch, Batches, read_cached
 from rerank.training.facts import FactHeads, audio_targets, spelling_targets, text_targets
 from rerank.training.prompts import captions, lyrics, sentence
 
@@ -57,17 +57,17 @@ class TrainOptions:
         tower_steps, preference_steps, truth_steps: length of the three stages.
         prompts: per step, with four candidates each.
         learning_rate: at its highest.
-        facts_weight: of reading facts in the last two stages.
+        facts_weight: of telling facts from sound in the last two stages.
         processes: that render data.
         checkpoint_every: steps.
         model: sizes of the network.
     """
 
     seed: int = 0
-    shards: int = 80
-    tower_steps: int = 1500
-    preference_steps: int = 600
-    truth_steps: int = 1900
+    shards: int = 60
+    tower_steps: int = 1600
+    preference_steps: int = 400
+    truth_steps: int = 1500
     prompts: int = 8
     learning_rate: float = 1.2e-3
     facts_weight: float = 0.05
@@ -191,18 +191,16 @@ class Trainer:
         """Return the losses of a batch by name, weighted."""
         model = self.model
         audio = model.audio_module.encode(batch.spectrograms)
-        texts = [text for text, _, _ in batch.prompts]
-        words = [words for _, words, _ in batch.prompts]
-        text_tokens, lyric_tokens = model.encode_text(texts), model.encode_text(words)
-        weight = 1.0 if stage == "towers" else self.options.facts_weight
-        losses = {"facts": weight * self.facts_loss(batch, audio, text_tokens, lyric_tokens)}
         if stage == "towers":
-            return losses
+            return {"hearing": self.hearing_loss(batch, audio), "reading": self.reading_loss(batch)}
+        text_tokens = model.encode_text([text for text, _, _ in batch.prompts])
+        lyric_tokens = model.encode_text([words for _, words, _ in batch.prompts])
         references = torch.tensor([reference for _, _, reference in batch.prompts])
         reference_tokens = Tokens.of(audio[references.clamp(min=0)]).where(references >= 0)
         prompts = model.encode_prompt(text_tokens, lyric_tokens, reference_tokens)
         of_pair = Tokens(prompts.values[batch.prompt_of], prompts.mask[batch.prompt_of])
         rewards = model.score_tokens(of_pair, Tokens.of(audio[batch.clip_of])).float()
+        losses = {"hearing": self.options.facts_weight * self.hearing_loss(batch, audio)}
         if stage == "preferences":
             return {**losses, "preference": preference_loss(rewards, batch, noise=NOISE)}
         return {
@@ -211,16 +209,20 @@ class Trainer:
             "regression": regression_loss(rewards, batch.truth),
         }
 
-    def facts_loss(self, batch: Batch, audio: Tensor, texts: Tokens, words: Tokens) -> Tensor:
-        """Return the loss of reading facts from both towers."""
+    def hearing_loss(self, batch: Batch, audio: Tensor) -> Tensor:
+        """Return the loss of telling the facts of each clip from the audio tower's tokens."""
         targets = audio_targets(
             batch.facts, batch.faults, batch.syllables, batch.damages, batch.start, batch.duration
         )
-        loss = self.heads.audio_loss(audio, targets) + 0.5 * self.heads.text_loss(texts, text_targets(batch.requests))
-        if not words.values.shape[1]:
-            return loss
-        spelling = spelling_targets([w for _, w, _ in batch.prompts], words.values.shape[1])
-        return loss + 4 * self.heads.lyrics_loss(words, spelling)
+        return self.heads.audio_loss(audio, targets)
+
+    def reading_loss(self, batch: Batch) -> Tensor:
+        """Return the loss of telling from the text tower's tokens what is asked for and how lyrics sound."""
+        texts = [text for text, _, _ in batch.prompts] + batch.texts
+        asked = self.heads.text_loss(self.model.encode_text(texts), text_targets([read_cached(text) for text in texts]))
+        lyrics = [words for _, words, _ in batch.prompts] + batch.lyrics
+        tokens = self.model.encode_text(lyrics)
+        return 0.7 * asked + 4 * self.heads.lyrics_loss(tokens, spelling_targets(lyrics, tokens.values.shape[1]))
 
     def checkpoint(self) -> None:
         """Write everything that the next step needs."""

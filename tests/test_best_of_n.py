@@ -1,0 +1,430 @@
+"""`generate`, `rank`, `score`: what they promise about seeds, failures, interruptions and files."""
+
+import errno
+import json
+import logging
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import rerank
+from rerank.audio import Audio, read
+from rerank.data import Candidate, Prompt, Ranking
+from rerank.errors import (
+    GenerationFailed,
+    InvalidInput,
+    OutputError,
+    RerankError,
+    RewardFailed,
+    UnknownName,
+    UnreadableAudio,
+)
+from rerank.filters import Filters
+from rerank.protocols import Progress
+from tests.conftest import ROOT, ToyGenerator, ToyReward, notes
+
+
+def generate(n: int = 4, prompt: str | Prompt = "piano", **options: Any) -> Ranking:
+    chosen: dict[str, Any] = {"generator": ToyGenerator(), "reward": ToyReward(), "duration": 0.5, **options}
+    return rerank.generate(prompt, n, **chosen)
+
+
+def facts(candidate: Candidate) -> tuple[Any, ...]:
+    assert candidate.audio is not None
+    return candidate.index, candidate.seed, candidate.audio.waveform.tobytes(), dict(candidate.rewards)
+
+
+@given(n=st.integers(1, 6), more=st.integers(0, 4), seed=st.integers(0, 2**40))
+@settings(max_examples=15, deadline=None)
+def test_a_run_is_the_beginning_of_a_longer_one(n: int, more: int, seed: int) -> None:
+    short, long = generate(n, seed=seed), generate(n + more, seed=seed)
+    by_index = {candidate.index: facts(candidate) for candidate in long.candidates}
+    assert all(by_index[candidate.index] == facts(candidate) for candidate in short.candidates)
+    assert (long.best.combined or 0) >= (short.best.combined or 0), "more candidates never make the best one worse"
+
+
+def test_best_of_one_is_the_candidate() -> None:
+    found = generate(1, seed=7)
+    assert (found.best.seed, found.best.rank, len(found)) == (7, 1, 1)
+
+
+def test_a_candidate_can_be_made_again_alone() -> None:
+    best = generate(5, seed=3).best
+    again = generate(1, seed=best.seed).best
+    assert facts(again)[1:] == facts(best)[1:]
+
+
+def test_the_same_call_in_another_process_gives_the_same(tmp_path: Path) -> None:
+    code = (
+        "import sys, rerank\nfrom tests.conftest import ToyGenerator, ToyReward\n"
+        "rerank.generate('piano', 3, generator=ToyGenerator(), reward=ToyReward(), duration=0.5, output=sys.argv[1])\n"
+    )
+    for name in ("one", "two"):
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], cwd=ROOT, check=True)
+    one, two = (
+        {path.relative_to(tmp_path / name): path.read_bytes() for path in (tmp_path / name).rglob("*.*")}
+        for name in ("one", "two")
+    )
+    assert one == two
+    assert len(one) == 4
+
+
+def test_the_prompt_is_encoded_once_and_each_candidate_scored_once() -> None:
+    reward = ToyReward()
+    generate(11, reward=reward)
+    assert (reward.prepared, reward.scored) == (1, 11)
+
+
+def test_settings_tell_what_was_done() -> None:
+    found = generate(3, seed=5, top_k=2, weights={"alignment": 2}, filters=Filters(silent=None)).settings
+    assert (found.n, found.top_k, found.seed, found.duration) == (3, 2, 5, 0.5)
+    assert (found.generator, found.reward, found.rerank_version) == ("toy", "toy", rerank.__version__)
+    assert found.weights == {"musicality": 0, "alignment": 1}
+    assert found.filters["silent"] is None
+
+
+def test_names_are_loaded_and_the_device_offered_to_those_that_take_one(plugged: Path) -> None:
+    found = rerank.generate("piano", 2, generator="toy", reward="toy", duration=0.5, device="cpu")
+    assert found.settings.generator == "toy"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n": 0}, "n must be a whole number from 1 to 1024, got 0"),
+        ({"n": 1025}, "from 1 to 1024, got 1025"),
+        ({"n": 2.0}, r"got 2\.0"),
+        ({"n": True}, "got True"),
+        ({"top_k": 5}, "top_k must be a whole number from 1 to 4, got 5"),
+        ({"top_k": 0}, "top_k must be a whole number from 1 to 4, got 0"),
+        ({"seed": -1}, "seed must be a whole number from 0 to .*, got -1"),
+        ({"duration": 31}, r"duration must be 0\.5 to 30 s for generator 'toy', got 31"),
+        ({"duration": math.nan}, "got nan"),
+        ({"duration": "ten"}, "got 'ten'"),
+        ({"weights": {"musicality": 0}}, "are all zero"),
+        ({"weights": {"musicality": math.inf}}, "must be a finite number"),
+        ({"prompt": "  "}, "the prompt is empty"),
+        ({"prompt": "a" * 4_001}, "text has 4001 characters"),
+        ({"prompt": "", "lyrics": "la"}, "generator 'toy' follows only text, and the prompt has only lyrics"),
+        ({"generator": 3}, "expected a generator by name or as a loaded object, got int"),
+    ],
+)
+def test_options_are_refused_before_anything_is_made(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        generate(**options, output=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"generator": "musicgem"}, "unknown generator 'musicgem'"),
+        ({"reward": "cmi-min"}, "unknown reward 'cmi-min'; did you mean 'cmi-mini'"),
+        ({"weights": {"musicalty": 1}}, "unknown axis 'musicalty'; did you mean 'musicality'"),
+        ({"filters": Filters(floors={"groove": 1})}, "unknown axis 'groove'"),
+    ],
+)
+def test_unknown_names_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UnknownName, match=message):
+        generate(**options)
+
+
+def test_parts_that_a_generator_does_not_follow_reach_the_reward_only(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "rerank"):
+        sung = generate(3, lyrics="la la")
+    plain = generate(3)
+    assert sung.settings.not_followed == ("lyrics",)
+    assert "generator toy does not follow lyrics" in caplog.text
+    by_seed = {candidate.seed: candidate for candidate in plain.candidates}
+    for candidate in sung.candidates:
+        same = by_seed[candidate.seed]
+        assert facts(candidate)[2] == facts(same)[2]
+        assert candidate.rewards["alignment"] != same.rewards["alignment"]
+
+
+def spoil(seed: int, audio: Audio) -> Audio:
+    waveform = audio.waveform * {1: 0.0, 2: np.nan, 3: 50.0}.get(seed, 1.0)
+    return Audio(waveform.astype(np.float32), audio.sample_rate)
+
+
+def test_candidates_with_faults_are_set_aside_kept_and_stored(tmp_path: Path) -> None:
+    found = generate(5, generator=ToyGenerator(change=spoil), output=tmp_path / "run")
+    assert sorted(candidate.index for candidate in found) == [0, 4]
+    reasons = {candidate.index: candidate.set_aside or "" for candidate in found.set_aside}
+    assert [reasons[index].split(":")[0] for index in (1, 2, 3)] == ["silent", "not finite", "clipped"]
+    stored = json.loads((tmp_path / "run" / "ranking.json").read_text())["candidates"]
+    assert [entry["index"] for entry in stored[2:]] == [1, 2, 3]
+    assert all((tmp_path / "run" / entry["path"]).exists() for entry in stored)
+
+
+def test_a_repeated_take_is_set_aside_and_the_earlier_one_stays() -> None:
+    first = notes(np.random.default_rng(0), 0.5)
+    found = generate(4, generator=ToyGenerator(change=lambda seed, audio: audio if seed == 2 else first))
+    assert sorted(candidate.index for candidate in found) == [0, 2]
+    assert {candidate.index for candidate in found.set_aside} == {1, 3}
+    assert "near-duplicate: of candidate 0" in (found.set_aside[0].set_aside or "")
+
+
+def test_a_generator_that_fails_on_some_seeds_goes_on(tmp_path: Path) -> None:
+    found = generate(6, generator=ToyGenerator(failing={0, 3, 5}), output=tmp_path / "run")
+    whole = {candidate.index: facts(candidate) for candidate in generate(6).candidates}
+    assert {candidate.index: facts(candidate) for candidate in found} == {index: whole[index] for index in (1, 2, 4)}
+    assert [candidate.set_aside for candidate in found.set_aside] == [
+        f"generation failed: RuntimeError: no ideas for seed {seed}" for seed in (0, 3, 5)
+    ]
+    assert found.status == "done"
+    assert len(list((tmp_path / "run" / "candidates").iterdir())) == 3
+
+
+def test_a_generator_that_fails_on_all_is_an_error() -> None:
+    with pytest.raises(GenerationFailed, match="'toy' failed on all 3 candidates; the first: .*no ideas for seed 0"):
+        generate(3, generator=ToyGenerator(failing=range(3)))
+
+
+def test_a_generator_that_stops_early_or_mixes_seeds_up() -> None:
+    class Short(ToyGenerator):
+        def generate(self, prompt: Prompt, seeds: Any, *args: Any, **options: Any) -> Any:
+            return super().generate(prompt, seeds[:1] if seeds[0] == 0 else [], *args, **options)
+
+    class Mixed(ToyGenerator):
+        def generate(self, prompt: Prompt, seeds: Any, *args: Any, **options: Any) -> Any:
+            return super().generate(prompt, seeds[::-1], *args, **options)
+
+    found = generate(3, generator=Short())
+    assert [candidate.set_aside for candidate in found.set_aside] == [
+        "generation failed: the generator ended before it"
+    ] * 2
+    with pytest.raises(RerankError, match="'toy' yielded seed 2 where 0 was due"):
+        generate(3, generator=Mixed())
+
+
+def test_a_reward_that_is_nan_is_never_ranked() -> None:
+    loud = generate(4).candidates[0].index
+
+    def broken(audio: Audio) -> dict[str, float | None]:
+        same = np.array_equal(audio.waveform, whole[loud])
+        return {"musicality": math.nan} if same else {}
+
+    whole = {candidate.index: candidate.audio.waveform for candidate in generate(4).candidates if candidate.audio}
+    found = generate(4, reward=ToyReward(override=broken))
+    assert [candidate.index for candidate in found.set_aside] == [loud]
+    assert found.set_aside[0].set_aside == "reward not finite: musicality is nan"
+    assert found.set_aside[0].rewards["musicality"] is None
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_a_reward_model_that_fails_on_all_is_an_error(tmp_path: Path) -> None:
+    def fail(_: Audio) -> dict[str, float | None]:
+        raise ZeroDivisionError
+
+    with pytest.raises(RewardFailed, match="'toy' failed on all 4 candidates; the first: reward failed: ZeroDivision"):
+        generate(4, reward=ToyReward(override=fail), output=tmp_path / "run")
+    assert len(list((tmp_path / "run" / "candidates").iterdir())) == 4, "what was generated must stay"
+
+
+def test_floors_set_aside_and_reweighting_keeps_them_so() -> None:
+    levels = sorted(candidate.rewards["musicality"] or 0.0 for candidate in generate(4).candidates)
+    found = generate(4, filters=Filters(floors={"musicality": levels[2]}))
+    assert len(found) == 2
+    assert len(found.reweight({"alignment": 1}).set_aside) == 2
+
+
+def test_the_reward_sees_audio_only() -> None:
+    class Curious(ToyReward):
+        def score(self, prepared: float, audio: Any) -> list[dict[str, float | None]]:
+            assert all(type(piece) is Audio for piece in audio)
+            return super().score(prepared, audio)
+
+    assert len(generate(3, reward=Curious())) == 3
+
+
+def interrupt(on: str, at: float) -> Any:
+    """Return a progress callback that presses Ctrl-C once a phase has come so far."""
+
+    def callback(progress: Progress) -> None:
+        if progress.phase == on and progress.done / progress.total >= at:
+            raise KeyboardInterrupt
+
+    return callback
+
+
+def test_ctrl_c_while_generating_keeps_and_ranks_what_is_finished(tmp_path: Path) -> None:
+    found = generate(10, on_progress=interrupt("generating", 0.4), output=tmp_path / "run")
+    assert found.status == "interrupted"
+    finished = sorted(candidate.index for candidate in found)
+    assert finished == list(range(len(finished))) and 3 <= len(finished) <= 4
+    document = json.loads((tmp_path / "run" / "ranking.json").read_text())
+    assert (document["status"], document["settings"]["n"]) == ("interrupted", 10)
+    assert all((tmp_path / "run" / entry["path"]).exists() for entry in document["candidates"])
+
+
+def test_ctrl_c_while_scoring_keeps_what_is_scored() -> None:
+    found = generate(10, on_progress=interrupt("rewarding", 0.5))
+    assert found.status == "interrupted"
+    assert 5 <= len(found) < 10
+    assert {candidate.set_aside for candidate in found.set_aside} == {"not scored: interrupted before it"}
+
+
+def test_a_second_ctrl_c_aborts_and_so_does_one_before_anything_is_finished() -> None:
+    def always(progress: Progress) -> None:
+        if progress.phase == "rewarding" or progress.done >= 200:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(5, on_progress=always)
+    with pytest.raises(KeyboardInterrupt):
+        generate(5, on_progress=interrupt("generating", 0))
+
+
+def test_progress_only_goes_up_through_failures() -> None:
+    reports: list[Progress] = []
+    generate(6, generator=ToyGenerator(failing={2}), on_progress=reports.append)
+    for phase in ("generating", "rewarding"):
+        shares = [report.done / report.total for report in reports if report.phase == phase]
+        assert shares == sorted(shares)
+        assert (shares[0], shares[-1]) == (0, 1)
+
+
+def test_an_error_in_the_callback_is_the_callers() -> None:
+    def broken(progress: Progress) -> None:
+        if progress.done > 150:
+            raise ZeroDivisionError("in the callback")
+
+    with pytest.raises(ZeroDivisionError, match="in the callback"):
+        generate(4, on_progress=broken)
+
+
+def test_a_full_disk_stops_in_one_line_and_keeps_what_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, written = Path.write_bytes, 0
+
+    def fill(path: Path, content: bytes) -> int:
+        nonlocal written
+        written += 1
+        if written <= 3:
+            return write(path, content)
+        write(path, content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", fill)
+    with pytest.raises(OutputError, match=r"cannot write .*003-seed3\.flac: no space left on device"):
+        generate(6, output=tmp_path / "run")
+    files = sorted((tmp_path / "run" / "candidates").iterdir())
+    assert [path.name for path in files] == [f"00{index}-seed{index}.flac" for index in range(3)]
+    assert all(read(path).duration == 0.5 for path in files)
+
+
+def test_a_file_size_limit_is_met_in_one_line(tmp_path: Path) -> None:
+    code = (
+        "import resource, sys, rerank\nfrom tests.conftest import ToyGenerator, ToyReward\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, 9_000))\n"
+        "try:\n    rerank.generate('piano', 3, generator=ToyGenerator(), reward=ToyReward(), output=sys.argv[1])\n"
+        "except rerank.RerankError as error:\n    print(error)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "run")]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    assert "cannot write" in done.stdout and "file too large" in done.stdout
+    assert done.stdout.count("\n") == 1
+    assert list((tmp_path / "run" / "candidates").iterdir()) == []
+
+
+def test_a_run_is_refused_before_it_is_made_where_there_is_one(tmp_path: Path) -> None:
+    generate(2, output=tmp_path / "run")
+    generator = ToyGenerator(failing=range(9))
+    with pytest.raises(OutputError, match="already holds a run"):
+        generate(2, generator=generator, output=tmp_path / "run")
+    with pytest.raises(GenerationFailed):
+        generate(2, generator=generator, output=tmp_path / "run", overwrite=True)
+    assert len(list((tmp_path / "run" / "candidates").iterdir())) == 2, "a run that made nothing replaces nothing"
+    generate(1, output=tmp_path / "run", overwrite=True)
+    assert len(list((tmp_path / "run" / "candidates").iterdir())) == 1
+
+
+def files(tmp_path: Path, count: int = 3) -> list[Path]:
+    suffixes = (".wav", ".flac", ".ogg")
+    return [
+        notes(np.random.default_rng(index), 1.0, 22_050).save(tmp_path / f"take {index}{suffixes[index % 3]}")
+        for index in range(count)
+    ]
+
+
+def test_rank_orders_files_and_names_them(tmp_path: Path) -> None:
+    paths = files(tmp_path)
+    found = rerank.rank([str(path) for path in paths], "piano", reward=ToyReward(), output=tmp_path / "run")
+    assert {candidate.index for candidate in found} == {0, 1, 2}
+    document = json.loads((tmp_path / "run" / "ranking.json").read_text())
+    assert document["settings"]["generator"] is None and document["settings"]["seed"] is None
+    for entry in document["candidates"]:
+        assert entry["source"] == f"../{paths[entry['index']].name}"
+        assert entry["path"].startswith(f"candidates/00{entry['index']}-take-{entry['index']}.")
+    assert found.candidates[0].seed is None
+
+
+def test_rank_does_not_depend_on_the_order_of_files(tmp_path: Path) -> None:
+    paths = files(tmp_path)
+    one = rerank.rank(paths, "piano", reward=ToyReward())
+    two = rerank.rank(paths[::-1], "piano", reward=ToyReward())
+    assert [c.path for c in one] == [c.path for c in two]
+
+
+def test_rank_sets_a_file_with_nan_aside_and_refuses_a_missing_one(tmp_path: Path) -> None:
+    broken = Audio(np.full((1, 9_000), np.nan, np.float32), 16_000)
+    found = rerank.rank([broken, *files(tmp_path)], "piano", reward=ToyReward())
+    assert [candidate.index for candidate in found.set_aside] == [0]
+    with pytest.raises(UnreadableAudio, match="no such audio file"):
+        rerank.rank([tmp_path / "gone.wav"], "piano", reward=ToyReward())
+    with pytest.raises(InvalidInput, match="rank takes a list of audio, got one str"):
+        rerank.rank("a.wav", "piano", reward=ToyReward())
+    with pytest.raises(InvalidInput, match="the number of audio files must be a whole number from 1 to 1024, got 0"):
+        rerank.rank([], "piano", reward=ToyReward())
+
+
+def test_score_gives_the_rewards_of_one_or_many(tmp_path: Path) -> None:
+    paths = files(tmp_path)
+    reward = ToyReward()
+    many = rerank.score(paths, "piano", reward=reward)
+    assert reward.prepared == 1
+    assert many == [rerank.score(path, "piano", reward=reward) for path in paths]
+    ranked = rerank.rank(paths, "piano", reward=reward)
+    assert many == [dict(one.rewards) for one in sorted(ranked.candidates, key=lambda one: one.index)]
+
+
+def test_score_refuses_nan() -> None:
+    reward = ToyReward(override=lambda _: {"alignment": math.nan})
+    with pytest.raises(RewardFailed, match="'toy' on Audio.*: reward not finite: alignment is nan"):
+        rerank.score(notes(np.random.default_rng(0), 0.5), "piano", reward=reward)
+
+
+def test_an_axis_that_never_applies_leaves_the_others() -> None:
+    found = generate(3, reward=ToyReward(override=lambda _: {"alignment": None}))
+    assert [one.combined for one in found] == [one.rewards["musicality"] for one in found]
+
+
+def test_one_log_line_per_phase(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "rerank"):
+        generate(3)
+    lines = [record.message for record in caplog.records]
+    assert len(lines) == 2
+    assert lines[0].startswith("generated 3 candidates with toy in ")
+    assert lines[1].startswith("rewarded 3 candidates with toy in ")
+
+
+def test_truth_is_kept_and_generators_cannot_rank() -> None:
+    class Knowing(ToyGenerator):
+        def generate(self, *args: Any, **options: Any) -> Any:
+            for candidate in super().generate(*args, **options):
+                yield replace(candidate, truth={"musicality": 0.5}, rank=1, rewards={"musicality": 9.0})
+
+    best = generate(2, generator=Knowing()).best
+    assert best.truth == {"musicality": 0.5}
+    assert best.rewards["musicality"] != 9.0

@@ -1,0 +1,264 @@
+"""The command: what it prints where, what it writes, and the exit status it leaves with."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+import rerank
+from rerank.audio import Audio
+from rerank.cli import app
+from tests.conftest import ROOT, install, notes
+
+pytestmark = pytest.mark.usefixtures("plugged")
+
+TOYS = ("--reward", "toy")
+MAKE = ("generate", "slow piano", "--generator", "toy", *TOYS, "--duration", "0.5")
+
+
+@pytest.fixture(autouse=True)
+def _in_its_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(app, arguments, catch_exceptions=False)
+
+
+def refused(*arguments: str) -> str:
+    """Return the one line that a refused command leaves on standard error."""
+    result = call(*arguments)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    return result.stderr
+
+
+def takes(count: int = 3) -> list[str]:
+    return [str(notes(np.random.default_rng(i), 1.0).save(f"take{i}.wav")) for i in range(count)]
+
+
+def test_generate_writes_a_run_and_prints_a_table(tmp_path: Path) -> None:
+    result = call(*MAKE, "-n", "3", "-o", "run", "--top-k", "2")
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    document = json.loads(Path("run/ranking.json").read_text())
+    assert [entry["rank"] for entry in document["candidates"]] == [1, 2, 3]
+    assert sorted(path.name for path in Path("run/candidates").iterdir()) == [f"00{i}-seed{i}.flac" for i in range(3)]
+    lines = result.stdout.split("\n")
+    assert [word for word in lines[1].split()] == ["rank", "combined", "musicality", "alignment", "seed", "file"]
+    best, second = document["candidates"][:2]
+    assert lines[3].split()[-1] == f"run/{best['path']}" and lines[4].split()[-1] == f"run/{second['path']}"
+    assert "written to run" in result.stdout and document["candidates"][2]["path"] not in result.stdout
+
+
+def test_json_is_exactly_the_document() -> None:
+    result = call(*MAKE, "-n", "3", "-o", "run", "--json", "-v")
+    assert result.stdout == Path("run/ranking.json").read_text(encoding="utf-8")
+    assert "generated 3 candidates with toy" in result.stderr
+
+
+def test_the_command_gives_what_the_python_api_gives() -> None:
+    options: dict[str, Any] = {"generator": "toy", "reward": "toy", "duration": 0.5, "lyrics": "la", "seed": 4}
+    expected = rerank.generate("slow piano", 3, **options, weights={"alignment": 1}, output="python")
+    Path("lyrics.txt").write_text("la", encoding="utf-8")
+    call(*MAKE, "-n", "3", "--lyrics-file", "lyrics.txt", "--seed", "4", "--weight", "alignment=1", "-o", "command")
+    one, two = (Path(name, "ranking.json").read_text() for name in ("python", "command"))
+    assert one == two
+    assert json.loads(one)["candidates"][0]["seed"] == expected.best.seed
+
+
+def test_without_a_folder_each_run_gets_a_new_one() -> None:
+    first, second = call(*MAKE, "-n", "1"), call(*MAKE, "-n", "1")
+    assert "written to rerank-runs/slow-piano-seed0\n" in first.stdout
+    assert "written to rerank-runs/slow-piano-seed0-2\n" in second.stdout
+    assert Path("rerank-runs/slow-piano-seed0/ranking.json").exists()
+
+
+def test_a_folder_that_holds_a_run_needs_overwrite() -> None:
+    call(*MAKE, "-n", "2", "-o", "run")
+    before = Path("run/ranking.json").read_bytes()
+    assert "run already holds a run" in refused(*MAKE, "-n", "1", "-o", "run")
+    assert Path("run/ranking.json").read_bytes() == before
+    assert call(*MAKE, "-n", "1", "-o", "run", "--overwrite").exit_code == 0
+    assert len(list(Path("run/candidates").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("generate", ""), "the prompt is empty"),
+        (("generate", "a" * 4_001), "text has 4001 characters, the limit is 4000"),
+        ((*MAKE, "-n", "0"), "n must be a whole number from 1 to 1024, got 0"),
+        ((*MAKE, "-n", "1025"), "got 1025"),
+        ((*MAKE, "-n", "2", "--top-k", "3"), "top_k must be a whole number from 1 to 2, got 3"),
+        ((*MAKE, "--duration", "99"), "duration must be 0.5 to 30 s for generator 'toy', got 99"),
+        ((*MAKE, "--seed", "-1"), "got -1"),
+        ((*MAKE, "--generator", "musicgem"), "unknown generator 'musicgem'"),
+        ((*MAKE, "--reward", "cmimini"), "unknown reward 'cmimini'; did you mean 'cmi-mini'?"),
+        ((*MAKE, "--weight", "musicalty=1"), "unknown axis 'musicalty'; did you mean 'musicality'?"),
+        ((*MAKE, "--weight", "musicality=0"), "are all zero"),
+        ((*MAKE, "--weight", "musicality=nan"), "got nan"),
+        ((*MAKE, "--filter", "silence=off"), "unknown filter 'silence'; did you mean 'silent'?"),
+        ((*MAKE, "--filter", "clipped=2"), "filter 'clipped' must be 0 to 1"),
+        ((*MAKE, "--floor", "groove=1"), "unknown axis 'groove'"),
+        ((*MAKE, "--reference", "gone.wav"), "reference: no such audio file: gone.wav"),
+        ((*MAKE, "--lyrics-file", "gone.txt"), "cannot read lyrics from gone.txt: no such file"),
+        (("rank", "gone.wav", "--prompt", "piano", *TOYS), "no such audio file: gone.wav"),
+        (("score", "gone.wav", "--prompt", "piano", *TOYS), "no such audio file: gone.wav"),
+    ],
+)
+def test_bad_input_gets_one_line_and_status_1(arguments: tuple[str, ...], message: str) -> None:
+    assert message in refused(*arguments)
+    assert not Path("rerank-runs").exists()
+
+
+def test_bad_references_get_one_line() -> None:
+    Path("empty.wav").touch()
+    Path("text.wav").write_text("no audio")
+    Audio(np.full((1, 999), np.nan, np.float32), 16_000).save("nan.wav")
+    Audio(np.zeros((1, 8_000 * 601), np.float32), 8_000).save("long.flac")
+    for name, message in {
+        "empty.wav": "is empty (0 bytes)",
+        "text.wav": "expected a WAV, FLAC, MP3 or OGG file",
+        "nan.wav": "not finite",
+        "long.flac": "is 601.0 s long, the limit is 600 s",
+    }.items():
+        told = refused(*MAKE, "--reference", name)
+        assert name in told and message in told
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("generat",),
+        ("generate", "piano", "--ducks"),
+        ("generate", "piano", "-n", "many"),
+        (*MAKE, "--weight", "musicality"),
+        (*MAKE, "--weight", "musicality=much"),
+        (*MAKE, "--lyrics", "la", "--lyrics-file", "a.txt"),
+        (*MAKE, "--overwrite"),
+        ("rank", "--prompt", "piano"),
+    ],
+)
+def test_wrong_usage_has_status_2(arguments: tuple[str, ...]) -> None:
+    result = call(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == "" and "Usage" in result.stderr
+
+
+def test_lyrics_that_are_not_text_are_refused() -> None:
+    Path("lyrics.txt").write_bytes(b"\xff\xfe\x00")
+    assert "lyrics.txt: it is not UTF-8 text" in refused(*MAKE, "--lyrics-file", "lyrics.txt")
+
+
+def test_rank_prints_files_best_first_and_writes_only_where_asked() -> None:
+    files = takes()
+    result = call("rank", *files, "--prompt", "piano", *TOYS, "--json")
+    document = json.loads(result.stdout)
+    assert sorted(entry["path"] for entry in document["candidates"]) == files
+    combined = [entry["combined"] for entry in document["candidates"]]
+    assert combined == sorted(combined, reverse=True)
+    assert sorted(path.name for path in Path().iterdir()) == files
+    table = call("rank", *files, "--prompt", "piano", *TOYS).stdout
+    assert table.index(document["candidates"][0]["path"]) < table.index(document["candidates"][1]["path"])
+    call("rank", *files, "--prompt", "piano", *TOYS, "-o", "run")
+    assert len(list(Path("run/candidates").iterdir())) == 3
+
+
+def test_everything_set_aside_is_told_and_has_status_1() -> None:
+    Audio(np.zeros((1, 16_000), np.float32), 16_000).save("silence.wav")
+    result = call("rank", "silence.wav", "--prompt", "piano", *TOYS)
+    assert result.exit_code == 1
+    assert "set aside: silence.wav: silent: no sound at all" in result.stdout
+    assert result.stderr.startswith("error: all 1 candidates were set aside: silent (1)")
+    assert call("rank", "silence.wav", "--prompt", "piano", *TOYS, "--filter", "silent=off").exit_code == 0
+
+
+def test_score_keeps_the_order_of_the_files() -> None:
+    files = takes()
+    document = json.loads(call("score", *files, "--prompt", "piano", *TOYS, "--json").stdout)
+    assert [entry["path"] for entry in document["scores"]] == files
+    assert document["scores"][1]["rewards"] == rerank.score(files[1], "piano", reward="toy")
+    assert (
+        f"{document['scores'][1]['rewards']['musicality']:.3f}"
+        in call("score", *files, "--prompt", "piano", *TOYS).stdout
+    )
+
+
+def test_models_and_plugins_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = call("models").stdout
+    for name in ("synth", "cmi-mini", "toy", "musicality, alignment", "text, lyrics, reference", "Apache-2.0"):
+        assert name in told
+    assert call("plugins").stdout.count("toy-package") == 2
+    monkeypatch.setenv("RERANK_PLUGINS", "")
+    assert call("plugins").stdout.startswith("no plugins")
+
+
+def test_version_and_help() -> None:
+    assert call("--version").stdout == f"rerank {rerank.__version__}\n"
+    told = call("generate", "--help").stdout
+    assert "--overwrite" in told and "PROMPT" in told
+
+
+def in_process(plugged: Path, *arguments: str) -> "subprocess.Popen[str]":
+    paths = os.pathsep.join([str(plugged), str(ROOT)])
+    return subprocess.Popen(
+        [sys.executable, "-m", "rerank", *arguments],
+        env={**os.environ, "PYTHONPATH": paths},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_ctrl_c_keeps_and_ranks_what_is_finished(plugged: Path) -> None:
+    install(plugged, "slow-package", generators="slow = slow_package:Slow")
+    (plugged / "slow_package.py").write_text(
+        "from tests.conftest import ToyGenerator\ndef Slow():\n    return ToyGenerator(pause=0.1)\n"
+    )
+    arguments = ("generate", "piano", "--generator", "slow", *TOYS, "--duration", "0.5", "-n", "500", "-o", "run")
+    process = in_process(plugged, *arguments, "--json")
+    deadline = time.monotonic() + 30
+    while len(list(Path("run/candidates").glob("*.flac"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130
+    document = json.loads(stdout)
+    assert document == json.loads(Path("run/ranking.json").read_text())
+    assert (document["status"], document["settings"]["n"]) == ("interrupted", 500)
+    assert 3 <= len(document["candidates"]) < 500
+    assert document["candidates"][0]["rank"] == 1
+    assert all(Path("run", entry["path"]).exists() for entry in document["candidates"])
+    assert "Traceback" not in stderr and "interrupted" in stderr
+
+
+def test_ctrl_c_before_anything_is_finished(plugged: Path) -> None:
+    install(plugged, "slow-package", generators="slow = slow_package:Slow")
+    (plugged / "slow_package.py").write_text(
+        "from tests.conftest import ToyGenerator\ndef Slow():\n    return ToyGenerator(pause=60)\n"
+    )
+    process = in_process(plugged, "generate", "piano", "--generator", "slow", *TOYS, "-o", "run")
+    deadline = time.monotonic() + 30
+    while not Path("run").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stdout) == (130, "")
+    assert stderr.splitlines()[-1].startswith("error: interrupted")
+    assert "Traceback" not in stderr
+
+
+def test_the_module_runs_as_the_command(plugged: Path) -> None:
+    process = in_process(plugged, "--version")
+    assert process.communicate(timeout=30)[0] == f"rerank {rerank.__version__}\n"

@@ -1,0 +1,88 @@
+"""What is on disk, what the package says it holds, and what lands in a wheel are the same."""
+
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rerank
+from tests.conftest import ROOT
+
+LINKED = ("generators", "ui", "eval")
+
+
+def project() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def sources() -> set[str]:
+    """Return the Python files of the project, by the path they have in a wheel."""
+    found = {path.relative_to(ROOT).as_posix() for path in (ROOT / "rerank").rglob("*.py")}
+    found |= {f"rerank/{path.relative_to(ROOT).as_posix()}" for one in LINKED for path in (ROOT / one).rglob("*.py")}
+    return found
+
+
+def test_every_folder_with_code_is_a_package_that_is_listed() -> None:
+    listed = set(project()["tool"]["setuptools"]["packages"])
+    assert listed == {str(Path(path).parent).replace("/", ".") for path in sources()}
+
+
+def test_the_links_lead_where_they_should() -> None:
+    for name in LINKED:
+        assert (ROOT / "rerank" / name).is_symlink()
+        assert (ROOT / "rerank" / name).resolve() == ROOT / name
+
+
+def test_the_version_is_the_newest_of_the_changelog() -> None:
+    headings = [line for line in (ROOT / "CHANGELOG.md").read_text().splitlines() if line.startswith("## [")]
+    assert headings[0] == "## [Unreleased]"
+    assert headings[1].startswith(f"## [{rerank.__version__}]")
+
+
+def test_the_tested_set_pins_every_direct_dependency() -> None:
+    pinned = {line.split("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().split()}
+    table = project()["project"]
+    direct = [*table["dependencies"], *table["optional-dependencies"]["dev"]]
+    assert {one.split(">=")[0].lower().replace("_", "-") for one in direct} <= pinned
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel from a copy, so that nothing is left in the checkout."""
+    copy = tmp_path_factory.mktemp("copy")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    for name in ("rerank", *LINKED):
+        shutil.copytree(ROOT / name, copy / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(copy / "dist"), str(copy)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return next((copy / "dist").glob("*.whl"))
+
+
+def test_the_wheel_holds_every_module_and_data_file_and_no_other_top_level_name(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    code = {name for name in names if name.endswith(".py")}
+    assert code == sources()
+    data = {path.relative_to(ROOT).as_posix() for path in (ROOT / "rerank/rewards").glob("cmi-mini/*")}
+    assert {"rerank/py.typed", *data} <= set(names)
+    assert {name.split("/")[0] for name in names} == {"rerank", f"rerank_music-{rerank.__version__}.dist-info"}
+
+
+def test_the_installed_wheel_runs_from_another_folder(wheel: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+    done = subprocess.run(
+        [sys.executable, "-m", "rerank", "--version"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(site), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"rerank {rerank.__version__}\n"
