@@ -1,0 +1,1 @@
+"""How much reranking helps: one module per question."""

@@ -13,7 +13,7 @@ lyric lines, seeds and damages that training never uses.
 - preference: how often the right one of two (prompts, lyrics, references; clean or damaged) has the higher reward
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -124,8 +124,8 @@ def evaluate(
     texts = [held_out[i] for i in rng.permutation(len(held_out))[: options.prompts]]
     metrics = _best_of_n(reward, texts, options, lambda done: report(Progress("best of n", done, len(texts))))
     for name, measure in (("lyrics", _lyrics), ("reference", _reference), ("text", _text), ("damage", _damage)):
-        cases = [measure(rng, case, options) for case in range(options.prompts)]
-        metrics |= _preferences(reward, name, cases, lambda done, name=name: report(Progress(name, done, len(cases))))
+        cases = (measure(rng, case, options) for case in range(options.prompts))
+        metrics |= _preferences(reward, name, cases, options.prompts, report)
     return {"reward": reward.info.name, "options": asdict(options), "metrics": metrics}
 
 
@@ -147,7 +147,9 @@ def _best_of_n(
             rows[axis].append([float(score[axis] or 0.0) for score in scores])
             truths[axis].append([float(c.truth[axis]) for c in candidates if c.truth])
         rows["combined"].append([_combined(score) for score in scores])
-        truths["combined"].append([(m + a) / 2 for m, a in zip(truths["musicality"][-1], truths["alignment"][-1])])
+        truths["combined"].append(
+            [(m + a) / 2 for m, a in zip(truths["musicality"][-1], truths["alignment"][-1], strict=True)]
+        )
         report(done)
     metrics: dict[str, Any] = {}
     for axis in ("musicality", "alignment"):
@@ -170,20 +172,26 @@ class _Case:
 
 
 def _preferences(
-    reward: Reward, name: str, cases: Sequence[_Case], report: Callable[[int], None]
+    reward: Reward, name: str, cases: Iterable[_Case], count: int, report: Callable[[Progress], None]
 ) -> dict[str, float]:
-    right, wrong = [], []
+    right: list[dict[str, float | None]] = []
+    wrong: list[dict[str, float | None]] = []
+    kinds: list[str] = []
     for done, case in enumerate(cases, start=1):
         for values, (prompt, audio) in ((right, case.right), (wrong, case.wrong)):
             values.append(reward.score(reward.prepare(prompt), [audio])[0])
-        report(done)
+        kinds.append(case.kind)
+        report(Progress(name, done, count))
 
     def of(axis: str, rows: list[dict[str, float | None]], kind: str = "") -> Floats:
-        chosen = [row for row, case in zip(rows, cases, strict=True) if not kind or case.kind == kind]
+        chosen = [row for row, of_kind in zip(rows, kinds, strict=True) if kind in ("", of_kind)]
         return np.array([_combined(row) if axis == "combined" else float(row[axis] or 0.0) for row in chosen])
 
-    result = {f"{name}, {axis}": preference(of(axis, right), of(axis, wrong)) for axis in ("combined", "alignment", "musicality")}
-    for kind in dict.fromkeys(case.kind for case in cases if case.kind):
+    result = {
+        f"{name}, {axis}": preference(of(axis, right), of(axis, wrong))
+        for axis in ("combined", "alignment", "musicality")
+    }
+    for kind in dict.fromkeys(filter(None, kinds)):
         result[f"{name}, combined: {kind}"] = preference(of("combined", right, kind), of("combined", wrong, kind))
     return result
 

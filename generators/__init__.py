@@ -1,0 +1,1 @@
+"""Text-to-music generators: one module or folder each, loaded by name through `rerank.registry`."""

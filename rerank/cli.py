@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 import rerank
+from rerank.cli_research import eval_app, train_app
 from rerank.console import (
     print_document,
     print_models,
@@ -231,6 +232,10 @@ def plugins() -> None:
     from rerank.registry import plugins as installed
 
     print_plugins([*installed("generator"), *installed("reward")])
+
+
+app.add_typer(train_app, name="train")
+app.add_typer(eval_app, name="eval")
 
 
 def main() -> None:

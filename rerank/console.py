@@ -87,6 +87,12 @@ def print_scores(paths: Sequence[str], scores: Sequence[Mapping[str, float | Non
     _print_table([*axes, "file"], rows)
 
 
+def print_metrics(metrics: Mapping[str, Any]) -> None:
+    """Print the metrics of a report, one per line."""
+    rows = [[name, f"{value:.3f}" if isinstance(value, float) else str(value)] for name, value in metrics.items()]
+    _print_table(["metric", "value"], rows)
+
+
 def print_models(generators: Sequence["Entry"], rewards: Sequence["Entry"]) -> None:
     """Print what can be loaded: generators, then reward models."""
     from rerank.protocols import GeneratorInfo, RewardInfo

@@ -70,6 +70,7 @@ class Run:
         self.prompt = prompt
         self.status: Status = "done"
         self.candidates: list[Candidate] = []
+        self._stored = 0  # how many of them are on disk, if they go there
         self._reward = cast(Reward, load("reward", reward, {}, offered=options.offered))
         info = self._reward.info
         self._filters = options.filters
@@ -139,6 +140,7 @@ class Run:
 
     def finish(self, settings: Settings) -> Ranking:
         """Score, rank and store what was collected."""
+        self._store()
         waiting = [place for place, candidate in enumerate(self.candidates) if candidate.set_aside is None]
         if waiting:
             self.until_interrupted(lambda: self._score(waiting))
@@ -157,9 +159,18 @@ class Run:
         if audio is not None and candidate.set_aside is None:
             fault = sound_fault(audio, self._filters, duration) or self._duplicates.fault(candidate.index, audio)
             candidate = replace(candidate, set_aside=fault)
+        # first collected, then stored: a Ctrl-C between the two does not lose what is finished
         self.candidates.append(candidate)
-        if audio is not None and self._folder is not None:
-            self._update(-1, path=self._folder.write_candidate(audio, candidate.index, candidate.seed))
+        self._store()
+
+    def _store(self) -> None:
+        """Write every candidate that is not on disk yet."""
+        for place in range(self._stored, len(self.candidates)):
+            candidate = self.candidates[place]
+            if self._folder is not None and candidate.audio is not None:
+                path = self._folder.write_candidate(candidate.audio, candidate.index, candidate.seed)
+                self._update(place, path=path)
+            self._stored = place + 1
 
     def _score(self, waiting: Sequence[int]) -> None:
         started = time.perf_counter()

@@ -29,7 +29,7 @@ class ToyGenerator:
     def __init__(
         self,
         *,
-        conditions: Collection[Condition] = ("text",),
+        conditions: Sequence[Condition] = ("text",),
         failing: Collection[int] = (),
         change: Callable[[int, Audio], Audio] | None = None,
         pause: float = 0.0,

@@ -267,6 +267,22 @@ def test_ctrl_c_while_generating_keeps_and_ranks_what_is_finished(tmp_path: Path
     assert all((tmp_path / "run" / entry["path"]).exists() for entry in document["candidates"])
 
 
+def test_ctrl_c_while_a_candidate_is_written_does_not_lose_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, written = Path.write_bytes, 0
+
+    def press(path: Path, content: bytes) -> int:
+        nonlocal written
+        written += 1
+        if written == 3:
+            raise KeyboardInterrupt
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", press)
+    found = generate(10, output=tmp_path / "run")
+    assert (found.status, sorted(candidate.index for candidate in found)) == ("interrupted", [0, 1, 2])
+    assert all(candidate.path is not None and candidate.path.exists() for candidate in found)
+
+
 def test_ctrl_c_while_scoring_keeps_what_is_scored() -> None:
     found = generate(10, on_progress=interrupt("rewarding", 0.5))
     assert found.status == "interrupted"

@@ -40,15 +40,14 @@ class _Spoilt(_Filtered):
             yield self.spoil(candidate, len(seeds))
 
 
-def _louder(candidate: Candidate, count: int) -> Candidate:
-    assert candidate.audio
-    return replace(candidate, audio=Audio(candidate.audio.waveform / count, candidate.audio.sample_rate))
-
-
 def _audio(candidate: Candidate, change: Callable[[Any], Any], sample_rate: int = 16_000) -> Candidate:
     assert candidate.audio
     waveform = np.ascontiguousarray(change(candidate.audio.waveform), np.float32)
     return replace(candidate, audio=Audio(waveform, sample_rate))
+
+
+def _louder(candidate: Candidate, count: int) -> Candidate:
+    return _audio(candidate, lambda waveform: waveform / count)
 
 
 @pytest.mark.parametrize(

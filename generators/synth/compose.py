@@ -170,7 +170,7 @@ def _chords(plan: Plan, style: Style, ending: float, rng: np.random.Generator) -
     progressions = style.major if plan.mode == "major" else style.minor
     progression = progressions[rng.integers(len(progressions))].split()
     length = 2.0 if plan.tempo < 78 else 4.0
-    chords = []
+    chords: list[_Chord] = []
     start = 0.0
     while start < ending - 1e-6:
         root, intervals = _numeral(progression[len(chords) % len(progression)], style.sevenths, plan.mode)
@@ -236,11 +236,11 @@ def _register(instrument: str, plan: Plan, role: str) -> tuple[float, float]:
     """Return the lowest and highest pitch for an instrument in a role; happy music lies higher, dark music lower."""
     if role == "voice":
         return (48.0, 64.0) if plan.voice == "male" else (57.0, 74.0)
-    low, high = INSTRUMENTS[instrument].low, INSTRUMENTS[instrument].high
+    low, high = float(INSTRUMENTS[instrument].low), float(INSTRUMENTS[instrument].high)
     shift = 5 * (plan.mood[0] - 0.5)
     low = max(low, {"melody": 62, "harmony": 50, "colour": 57, "bass": 0}[role] + shift)
     low = min(low, high - 14)
-    return float(low), float(min(high, low + 19))
+    return low, min(high, low + 19)
 
 
 def _voicing(chord: _Chord, low: float, previous: Sequence[float] = ()) -> tuple[float, ...]:

@@ -138,9 +138,9 @@ def _peaks(stereo: Sound) -> Sound:
 def _spread(nodes: Numbers, samples: int) -> Sound:
     """Return gains between nodes at the edges of the hops, `[hops + 1]` -> `[samples]`, along straight lines."""
     steps = np.arange(_HOP, dtype=np.float32) / _HOP
-    low, rise = nodes[:-1].astype(np.float32), np.diff(nodes).astype(np.float32)
-    gains: Sound = (low[:, None] + rise[:, None] * steps).reshape(-1)[:samples]
-    return gains
+    coarse = nodes.astype(np.float32)
+    gains = (coarse[:-1, None] + np.diff(coarse)[:, None] * steps).reshape(-1)[:samples]
+    return np.asarray(gains, np.float32)
 
 
 def _recover(gains: Numbers, seconds: float) -> Numbers:

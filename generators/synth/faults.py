@@ -118,8 +118,8 @@ def _noise(stereo: Stereo, severity: float, rng: np.random.Generator) -> Stereo:
     hiss = rng.standard_normal(stereo.shape, dtype=np.float32)
     if rng.random() < 0.4:
         mains = 2 * np.pi * float(rng.choice([50.0, 60.0]))
-        hum = sum(np.sin(k * mains * time) / k for k in range(1, 6))
-        return stereo + np.float32(level) * (0.5 * hiss + 1.2 * np.asarray(hum, np.float32))
+        hum = sum((np.sin(k * mains * time) / k for k in range(1, 6)), np.zeros_like(time))
+        hiss = (0.5 * hiss + 1.2 * hum).astype(np.float32)
     return stereo + np.float32(level) * hiss
 
 

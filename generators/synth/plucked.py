@@ -98,7 +98,7 @@ STRINGS: Mapping[str, PluckedString] = {
     "sitar": PluckedString(
         decay=1.6, damping=0.25, position=0.09, slope=0.25, cutoff=3600.0, stiffness=0.0,
         body=((700.0, 500.0, 0.8), (2100.0, 900.0, 1.8)), body_floor=0.5, chorus=1.5, blooming=0.9,
-        knock=0.2, knock_band=(1500.0, 7000.0), ring=0.5, partials=60,
+        knock=0.2, knock_band=(1500.0, 7000.0), ring=0.5, partials=46,
     ),
     "piano": PluckedString(
         decay=0.95, damping=0.45, position=0.12, slope=0.85, cutoff=1500.0, stiffness=0.0005,
@@ -150,7 +150,8 @@ def string_partials(
         frequencies = np.concatenate([frequencies, frequencies])
         phased = np.concatenate([phased, -late])
         decays = np.concatenate([decays, np.minimum(0.06, 0.5 * decays)])
-    return frequencies, phased, decays
+    heard = np.abs(phased) > 3e-4 * np.abs(phased).max()
+    return frequencies[heard], phased[heard], decays[heard]
 
 
 def play_string(name: str, pitch: float, duration: float, velocity: float) -> Sound:
@@ -195,9 +196,10 @@ def play_distorted(pitches: tuple[float, ...], duration: float, velocity: float,
 @lru_cache(maxsize=32)
 def _cabinet(padded: int) -> Wave:
     """Response of a loudspeaker cabinet for a transform of `padded` samples; halves, as the rate is halved."""
-    s = 1j * np.fft.rfftfreq(padded, 1.0 / SAMPLE_RATE)
+    frequencies = np.arange(padded // 2 + 1, dtype=np.float64) * (SAMPLE_RATE / padded)
+    s = np.asarray(1j * frequencies, np.complex128)
     fall = s / _CABINET_FALL
-    response = 0.5 / ((1.0 + 1.2 * fall + fall**2) * (1.0 + 1.8 * fall + fall**2))
-    response *= s**2 / (s**2 + 110.0 * s + 90.0**2)
-    response *= resonances(s.imag, ((120.0, 90.0, 0.5), (2400.0, 1500.0, 1.0)))
+    response: Spectrum = 0.5 / ((1.0 + 1.2 * fall + fall**2) * (1.0 + 1.8 * fall + fall**2))
+    response = response * s**2 / (s**2 + 110.0 * s + 90.0**2)
+    response = response * resonances(frequencies, ((120.0, 90.0, 0.5), (2400.0, 1500.0, 1.0)))
     return np.asarray(response, np.complex64)

@@ -214,7 +214,7 @@ class _Sampler:
         reference = self.request.reference
         if reference is None:
             return None
-        factor = 2.0 ** float(self.rng.uniform(0.8, 1.5))
+        factor = math.exp2(float(self.rng.uniform(0.8, 1.5)))
         if self.departs(True, "another brightness than the reference"):
             return reference.brightness / factor if reference.brightness > 1800 else reference.brightness * factor
         return reference.brightness

@@ -156,7 +156,7 @@ def _table(name: str, pitch: int) -> Wave:
     waves = []
     for cutoff in (tone.soft, tone.bright):
         harmonics = _harmonics(tone, pitch, cutoff)
-        frequencies = first * np.arange(1, harmonics.size + 1)
+        frequencies = first * np.arange(1, harmonics.size + 1, dtype=np.float64)
         waves.append(harmonics * LEVEL / loudness(frequencies, np.abs(harmonics)))
     return tabulate(waves[0], waves[1])
 

@@ -30,7 +30,8 @@ SAMPLE_RATE = 32_000
 LEVEL = 0.1  # loudness of a note at velocity 0.8: K-weighted RMS of its first 0.4 s
 TABLE = 16_384
 HIGHEST = 15_000.0  # no partial lies above this, in Hz
-_COLUMNS = 256
+_COLUMNS = 128
+_ONE_THREAD = 1 << 18  # multiplications below which OpenBLAS stays in its caller's thread
 _HOP = 32
 _NOISE = 1 << 18
 
@@ -53,7 +54,10 @@ def seed_of(*parts: object) -> int:
 def damped_sines(
     frequencies: Numbers, amplitudes: Spectrum | Numbers, decays: Numbers, samples: int, rate: int = SAMPLE_RATE
 ) -> Sound:
-    """Sum damped sines, exactly, as one product of two small matrices.
+    """Sum damped sines, exactly, as a product of two small matrices.
+
+    The product is taken in slices, each too small for BLAS to wake other threads: on a busy machine, waiting for
+    those costs a hundred times what they save.
 
     Args:
         frequencies: of each partial, in Hz, below half of `rate`.
@@ -69,13 +73,14 @@ def damped_sines(
     [0.0, 1.0, 0.0, -1.0, -0.0]
     """
     step = np.exp((2j * np.pi * frequencies - 1.0 / decays) / rate)
-    rows = -(-samples // _COLUMNS)
+    slices = max(1, _ONE_THREAD // (_COLUMNS * 2 * frequencies.size))
+    rows = -(-samples // (_COLUMNS * slices)) * slices
     fast = _powers(step, _COLUMNS)
     slow = _powers(fast[-1] * step, rows) * (-1j * amplitudes)
     slow[np.abs(slow) < 1e-9] = 0.0
     left = np.concatenate([slow.real, -slow.imag], axis=1).astype(np.float32)
     right = np.concatenate([fast.real, fast.imag], axis=1).astype(np.float32)
-    sound: Sound = (left @ right.T).reshape(-1)[:samples]
+    sound: Sound = np.matmul(left.reshape(-1, slices, left.shape[1]), right.T).reshape(-1)[:samples]
     return sound
 
 
@@ -118,7 +123,7 @@ def tabulate(soft: Spectrum, bright: Spectrum) -> Wave:
     spectrum[0, 1 : soft.size + 1] = -0.5j * TABLE * soft
     spectrum[1, 1 : bright.size + 1] = -0.5j * TABLE * (bright - soft)
     waves = np.fft.irfft(spectrum)
-    table = (waves[0] + 1j * waves[1]).astype(np.complex64)
+    table: Wave = (waves[0] + 1j * waves[1]).astype(np.complex64)
     table.flags.writeable = False
     return table
 

@@ -66,7 +66,7 @@ _NASAL = (260.0, 1150.0, 2300.0)
 
 
 def _harmonics(formants: tuple[float, float, float], voice: str, first: float, effort: float) -> Spectrum:
-    frequencies = first * np.arange(1, int(9000.0 / first) + 1)
+    frequencies = first * np.arange(1, int(9000.0 / first) + 1, dtype=np.float64)
     spectrum = 1.0 / (1.0 + 1j * frequencies / (effort * 600.0)) / (1.0 + 1j * frequencies / 5000.0)
     for centre, width in zip((*formants, *_UPPER[voice]), _WIDTHS, strict=True):
         spectrum = spectrum * centre**2 / (centre**2 - frequencies**2 + 1j * width * frequencies)

@@ -83,6 +83,8 @@ def _vowels(word: str) -> tuple[str, ...]:
         return _WORDS[word]
     if "'" in word:
         return _vowels(word.split("'")[0])
+    if len(word) > 3 and word[-2:] in ("ed", "es") and word[:-1] in _WORDS:
+        return _WORDS[word[:-1]]
     if word.endswith("ing") and re.search("[aeiouy]", word[:-3]):
         stem = word[:-3]
         dropped = re.search(r"(^|[^aeiou])[aeiou][^aeiouwxy]$", stem) or stem[-1] in "vz"

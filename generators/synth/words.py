@@ -10,9 +10,10 @@ count it. Phrases after "no", "without" and the like are exclusions.
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Any, Literal, cast
 
 Mode = Literal["major", "minor"]
 Dynamics = Literal["quiet", "loud"]
@@ -253,15 +254,15 @@ def _phrases(words: str) -> list[str]:
 def _lexicon() -> dict[str, list[tuple[str, object]]]:
     """Every known phrase -> the attributes it sets; one phrase may set several ("808" is a kit and a bass)."""
     lexicon: dict[str, list[tuple[str, object]]] = {}
-    tables: list[tuple[str, dict[object, str]]] = [
-        ("mood", dict(MOOD_WORDS)),
-        ("genre", dict(GENRE_WORDS)),
-        ("instrument", dict(INSTRUMENT_WORDS)),
-        ("voice", dict(VOICE_WORDS)),
-        ("dynamics", dict(DYNAMICS_WORDS)),
-        ("recording", dict(RECORDING_WORDS)),
-        ("tempo", dict(TEMPO_WORDS)),
-        ("mode", dict(MODE_WORDS)),
+    tables: list[tuple[str, Mapping[Any, str]]] = [
+        ("mood", MOOD_WORDS),
+        ("genre", GENRE_WORDS),
+        ("instrument", INSTRUMENT_WORDS),
+        ("voice", VOICE_WORDS),
+        ("dynamics", DYNAMICS_WORDS),
+        ("recording", RECORDING_WORDS),
+        ("tempo", TEMPO_WORDS),
+        ("mode", MODE_WORDS),
         ("alone", {True: ALONE_WORDS}),
     ]
     for attribute, table in tables:
@@ -313,20 +314,20 @@ def read_text(text: str) -> Request:
     instruments = _instruments(found, genre)
     key, mode = _key_of(plain)
     if mode is None:
-        mode = _most_common(found.get("mode"))
+        mode = cast(Mode | None, _most_common(found.get("mode")))
     moods = [MOODS[str(name)] for name in found.get("mood", [])]
     mood = (sum(m[0] for m in moods) / len(moods), sum(m[1] for m in moods) / len(moods)) if moods else None
     return Request(
         tempo=_tempo_of(lowered, found),
         key=key,
-        mode=mode,  # type: ignore[arg-type]  # the lexicon holds just the two words
+        mode=mode,
         mood=mood,
         genre=genre,
         instruments=tuple(name for name in instruments if name not in excluded),
         excluded=frozenset(excluded),
         alone="alone" in found,
-        dynamics=_most_common(found.get("dynamics")),  # type: ignore[arg-type]
-        recording=_most_common(found.get("recording")),  # type: ignore[arg-type]
+        dynamics=cast(Dynamics | None, _most_common(found.get("dynamics"))),
+        recording=cast(Recording | None, _most_common(found.get("recording"))),
         voice="none" if voice_excluded else _voice_of(found),
     )
 
@@ -357,7 +358,7 @@ def _voice_of(found: dict[str, list[object]]) -> Voice | None:
     named = [str(who) for who in found.get("voice", [])]
     for who in ("male", "female"):
         if who in named:
-            return _most_common([name for name in named if name in ("male", "female")])  # type: ignore[return-value]
+            return cast(Voice, _most_common([name for name in named if name in ("male", "female")]))
     if "none" in named:
         return "none"
     return "any" if named else None
@@ -369,7 +370,7 @@ def _tempo_of(lowered: str, found: dict[str, list[object]]) -> tuple[float, floa
         if SLOWEST <= tempo <= FASTEST:
             return (tempo, tempo)
     ranges = found.get("tempo")
-    return ranges[0] if ranges else None  # type: ignore[return-value]
+    return cast(tuple[float, float], ranges[0]) if ranges else None
 
 
 def _key_of(plain: str) -> tuple[int | None, Mode | None]:

@@ -13,9 +13,8 @@ import json
 import logging
 import math
 import os
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from rerank.errors import InvalidInput
 from rerank.models.cmi import RewardModel
-from rerank.models.mini import MiniConfig, Vocabulary, build_mini
+from rerank.models.mini import MiniAudioTower, MiniConfig, Vocabulary, build_mini
 from rerank.models.transformer import Tokens
 from rerank.protocols import Progress
 from rerank.rewards.cmi import save_mini
@@ -73,7 +72,7 @@ class TrainOptions:
     facts_weight: float = 0.05
     processes: int = 2
     checkpoint_every: int = 100
-    model: MiniConfig = MiniConfig(dropout=0.05)
+    model: MiniConfig = field(default_factory=lambda: MiniConfig(dropout=0.05))
 
     def __post_init__(self) -> None:
         for name in ("shards", "prompts", "processes", "checkpoint_every", "truth_steps"):
@@ -139,7 +138,8 @@ class Trainer:
         torch.manual_seed(options.seed)
         self.model = build_mini(learn_vocabulary(options.seed), options.model)
         self.heads = FactHeads(options.model.dim)
-        self.mean = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(0.998))
+        running_mean = get_ema_multi_avg_fn(0.998)  # type: ignore[no-untyped-call]  # torch does not annotate it
+        self.mean = AveragedModel(self.model, multi_avg_fn=running_mean)
         parameters = [*self.model.parameters(), *self.heads.parameters()]
         groups = [
             {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": 0.02},
@@ -189,8 +189,9 @@ class Trainer:
 
     def losses_of(self, batch: Batch, stage: str) -> dict[str, Tensor]:
         """Return the losses of a batch by name, weighted."""
-        model = self.model
-        audio = model.audio_module.encode(batch.spectrograms)
+        model, listening = self.model, self.model.audio_module
+        assert isinstance(listening, MiniAudioTower)
+        audio = listening.encode(batch.spectrograms)
         if stage == "towers":
             return {"hearing": self.hearing_loss(batch, audio), "reading": self.reading_loss(batch)}
         text_tokens = model.encode_text([text for text, _, _ in batch.prompts])
@@ -211,9 +212,7 @@ class Trainer:
 
     def hearing_loss(self, batch: Batch, audio: Tensor) -> Tensor:
         """Return the loss of telling the facts of each clip from the audio tower's tokens."""
-        targets = audio_targets(
-            batch.facts, batch.faults, batch.syllables, batch.damages, batch.start, batch.duration
-        )
+        targets = audio_targets(batch.facts, batch.faults, batch.syllables, batch.damages, batch.start, batch.duration)
         return self.heads.audio_loss(audio, targets)
 
     def reading_loss(self, batch: Batch) -> Tensor:
@@ -308,4 +307,6 @@ def regression_loss(rewards: Tensor, truth: Tensor) -> Tensor:
 
 def _has_fast_bfloat16() -> bool:
     """Return whether the processor multiplies bfloat16 matrices in hardware."""
-    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -68,7 +68,9 @@ class FactHeads(nn.Module):
         """
         pooled = torch.cat([tokens.mean(1), tokens.amax(1)], 1)
         out = {name: head(pooled) for name, head in self.audio.items()}
-        loss = sum((F.cross_entropy(out[n], targets[n]) for n in ("tempo", "genre", "voice", "dynamics", "recording")), 0.0)
+        loss = sum(
+            (F.cross_entropy(out[n], targets[n]) for n in ("tempo", "genre", "voice", "dynamics", "recording")), 0.0
+        )
         loss = loss + 0.7 * F.cross_entropy(out["key"], targets["key"])
         loss = loss + F.cross_entropy(out["damage"], targets["damage"])
         loss = loss + 8 * F.binary_cross_entropy_with_logits(out["sounds"], targets["sounds"])
@@ -88,10 +90,13 @@ class FactHeads(nn.Module):
         mask = texts.mask[..., None]
         pooled = (texts.values * mask).sum(1) / mask.sum(1).clamp(min=1)
         out = {name: head(pooled) for name, head in self.text.items()}
-        loss = sum((F.cross_entropy(out[n], targets[n]) for n in ("tempo", "genre", "voice", "dynamics", "recording")), 0.0)
+        loss = sum(
+            (F.cross_entropy(out[n], targets[n]) for n in ("tempo", "genre", "voice", "dynamics", "recording")), 0.0
+        )
         loss = loss + 8 * F.binary_cross_entropy_with_logits(out["sounds"], targets["sounds"])
         asked = targets["mood asked"][:, None]
-        return loss + 10 * ((out["mood"].sigmoid() - targets["mood"]).square() * asked).mean()
+        error: Tensor = loss + 10 * ((out["mood"].sigmoid() - targets["mood"]).square() * asked).mean()
+        return error
 
     def lyrics_loss(self, lyrics: Tokens, targets: Tensor) -> Tensor:
         """Return the loss of reading the vowels of each word.
@@ -100,8 +105,8 @@ class FactHeads(nn.Module):
             lyrics: values `[texts, tokens, dim]`
             targets: `[texts, tokens, vowels]`, counts
         """
-        error = (self.spelling(lyrics.values) - targets).square().mean(-1)
-        return (error * lyrics.mask).sum() / lyrics.mask.sum().clamp(min=1)
+        errors: Tensor = (self.spelling(lyrics.values) - targets).square().mean(-1)
+        return (errors * lyrics.mask).sum() / lyrics.mask.sum().clamp(min=1)
 
 
 def _tempo_class(tempo: float) -> int:

@@ -127,9 +127,7 @@ def lyrics(rng: np.random.Generator, split: Split) -> str:
             words = _pick_many(rng, _english(split), int(rng.integers(3, 8)))
             lines.append(" ".join(words))
         else:
-            values = {kind: lambda k=kind: _pick(rng, _LYRIC_WORDS[k].split(", ")) for kind in _LYRIC_WORDS}
-            line = re.sub(r"\{(\w+)\}", lambda match: values[match[1]](), _pick(rng, _LINES[split]))
-            lines.append(line)
+            lines.append(re.sub(r"\{(\w+)\}", lambda kind: _lyric_word(rng, kind[1]), _pick(rng, _LINES[split])))
     return "\n".join(lines)
 
 
@@ -137,6 +135,10 @@ def lyrics(rng: np.random.Generator, split: Split) -> str:
 def _english(split: Split) -> tuple[str, ...]:
     words = re.findall(r"[a-z]{2,}", " ".join(captions(split)).lower())
     return tuple(sorted(set(words)))
+
+
+def _lyric_word(rng: np.random.Generator, kind: str) -> str:
+    return _pick(rng, _LYRIC_WORDS[kind].split(", "))
 
 
 def _pick(rng: np.random.Generator, options: "tuple[str, ...] | list[str]") -> str:

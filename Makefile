@@ -1,0 +1,45 @@
+# make demo    ten ranked takes for a prompt: make demo PROMPT="fast ska with trumpets"
+# make test    the tests
+# make check   everything that CI checks: format, lint, layers, types, tests
+# make format  put the code into shape
+# Each makes the virtual environment .venv first, where it is missing or older than what it is made from.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PROMPT ?= warm lo-fi piano, slow, vinyl crackle
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test check lint types format
+
+demo: $(INSTALLED)
+	$(BIN)/rerank generate "$(PROMPT)" -n 10 --duration 10
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -q
+
+check: lint types test
+
+lint: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+format: $(INSTALLED)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# For Linux, PyPI has torch with CUDA, some gigabytes; without an NVIDIA GPU the CPU build does the same. It is fetched
+# by itself, so that no other package is looked up there; where that fails, the next line takes the one from PyPI.
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rerank needs Python 3.11 or later: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	if [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi > /dev/null; then \
+		$(BIN)/python -m pip install -q --retries 1 --no-deps -c constraints.txt \
+			--extra-index-url https://download.pytorch.org/whl/cpu torch || true; \
+	fi
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
+	touch $(INSTALLED)

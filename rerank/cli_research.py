@@ -1,0 +1,119 @@
+"""The commands of researchers: `rerank train` and `rerank eval`; as thin as those in `cli`."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rerank.console import print_document, print_metrics, progress_bar, start_logging
+from rerank.files import write_bytes
+
+train_app = typer.Typer(no_args_is_help=True, help="Train a reward model.")
+eval_app = typer.Typer(no_args_is_help=True, help="Measure reward models and this program.")
+
+Report = Annotated[Path | None, typer.Option("--output", "-o", help="File for the report (JSON).", metavar="FILE")]
+Json = Annotated[bool, typer.Option("--json", help="Print exactly the JSON document to standard output.")]
+RewardName = Annotated[str, typer.Option("--reward", help="Reward model; see `rerank models`.", metavar="NAME")]
+RewardPath = Annotated[
+    Path | None, typer.Option("--reward-path", help="Folder of its weights, where it takes one.", metavar="DIR")
+]
+
+
+@train_app.command("cmi-mini")
+def train_cmi_mini(
+    folder: Annotated[Path, typer.Argument(help="For data, checkpoints, weights and report.", metavar="DIR")],
+    seed: Annotated[int, typer.Option(help="Of the data, the weights and all choices.")] = 0,
+    shards: Annotated[int | None, typer.Option(help="Of 200 clips and 50 MB each; 60 by default.")] = None,
+    steps: Annotated[
+        str | None, typer.Option(help="Of the three stages; 1600,400,1500 by default.", metavar="A,B,C")
+    ] = None,
+    prompts: Annotated[int, typer.Option(help="Captions that the report is over.")] = 200,
+) -> None:
+    """Train the small reward model on music that `synth` makes, and report how well it agrees with the truth.
+
+    A run that was stopped goes on from its last checkpoint when the same command is given again.
+    """
+    from rerank.eval.agreement import AgreementOptions, evaluate
+    from rerank.rewards.cmi import load_mini
+    from rerank.training.card import model_card
+    from rerank.training.cmi_mini import TrainOptions, train
+
+    start_logging(verbose=True)
+    chosen: dict[str, Any] = {"seed": seed}
+    if shards is not None:
+        chosen["shards"] = shards
+    if steps is not None:
+        chosen |= _stages(steps)
+    options = TrainOptions(**chosen)
+    with progress_bar() as on_progress:
+        weights = train(folder, options, on_progress)
+        report = evaluate(load_mini(path=weights), AgreementOptions(prompts=prompts), on_progress)
+    write_bytes(folder / "report.json", _document(report).encode())
+    write_bytes(folder / "model-card.md", model_card(options, report).encode())
+    print_metrics(report["metrics"])
+    typer.echo(f"weights in {weights}, report and model card in {folder}")
+
+
+@eval_app.command("agreement")
+def eval_agreement(
+    reward: RewardName = "cmi-mini",
+    reward_path: RewardPath = None,
+    prompts: Annotated[int, typer.Option(help="Captions, and cases of each other measure.")] = 200,
+    n: Annotated[int, typer.Option("-n", "--n", help="Candidates for each caption.")] = 10,
+    seed: Annotated[int, typer.Option(help="Of the choice of captions and cases.")] = 0,
+    output: Report = None,
+    as_json: Json = False,
+) -> None:
+    """Measure how well a reward model agrees with the truth of music that `synth` makes."""
+    import rerank
+    from rerank.eval.agreement import AgreementOptions, evaluate
+
+    start_logging(verbose=False)
+    options = AgreementOptions(prompts=prompts, n=n, seed=seed)
+    model = rerank.load_reward(reward, **({"path": reward_path} if reward_path else {}))
+    with progress_bar() as on_progress:
+        report = evaluate(model, options, on_progress)
+    _finish(report, output, as_json)
+
+
+@eval_app.command("speed")
+def eval_speed(
+    generator: Annotated[str, typer.Option(help="Generator; see `rerank models`.", metavar="NAME")] = "synth",
+    reward: RewardName = "cmi-mini",
+    n: Annotated[int, typer.Option("-n", "--n", help="Candidates.")] = 10,
+    duration: Annotated[float, typer.Option(help="Of each candidate, in seconds.")] = 10.0,
+    repeats: Annotated[int, typer.Option(help="Runs, of which the best counts.")] = 3,
+    output: Report = None,
+    as_json: Json = False,
+) -> None:
+    """Measure import, cold start, generation, rewarding and memory on this machine."""
+    import rerank
+    from rerank.eval.speed import SpeedOptions, evaluate
+
+    start_logging(verbose=False)
+    options = SpeedOptions(n=n, duration=duration, repeats=repeats)
+    with progress_bar() as on_progress:
+        report = evaluate(rerank.load_generator(generator), rerank.load_reward(reward), options, on_progress)
+    _finish(report, output, as_json)
+
+
+def _stages(steps: str) -> dict[str, int]:
+    numbers = steps.split(",")
+    if len(numbers) != 3 or not all(number.strip().isdigit() for number in numbers):
+        raise typer.BadParameter(f"--steps {steps!r} must be three whole numbers, such as 1600,400,1500")
+    names = ("tower_steps", "preference_steps", "truth_steps")
+    return dict(zip(names, map(int, numbers), strict=True))
+
+
+def _document(report: Any) -> str:
+    return json.dumps(report, indent=1, allow_nan=False) + "\n"
+
+
+def _finish(report: Any, output: Path | None, as_json: bool) -> None:
+    if output is not None:
+        write_bytes(output, _document(report).encode())
+    if as_json:
+        print_document(_document(report))
+    else:
+        print_metrics(report["metrics"])
