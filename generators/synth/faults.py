@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rerank.generators.synth import effects
-from rerank.generators.synth.compose import Note, Part
 from rerank.generators.synth.instruments import SAMPLE_RATE
+from rerank.generators.synth.score import Note, Part
 from rerank.generators.synth.truth import FAULT_COSTS
 
 Stereo = NDArray[np.float32]

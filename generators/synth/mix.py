@@ -8,12 +8,11 @@ from numpy.typing import NDArray
 
 from rerank.audio import Audio
 from rerank.generators.synth import effects
-from rerank.generators.synth.compose import Note, Part
-from rerank.generators.synth.drums import hit
+from rerank.generators.synth.drums import KITS, hit
 from rerank.generators.synth.instruments import SAMPLE_RATE, play, play_chord
 from rerank.generators.synth.listen import brightness
+from rerank.generators.synth.score import Note, Part
 from rerank.generators.synth.voice import sing
-from rerank.generators.synth.words import KITS
 
 Stereo = NDArray[np.float32]
 

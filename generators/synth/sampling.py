@@ -11,11 +11,13 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from rerank.generators.synth.compose import BASSES, Plan
+from rerank.generators.synth.drums import KITS
 from rerank.generators.synth.instruments import INSTRUMENTS
+from rerank.generators.synth.lexicon import FASTEST, MOODS, SLOWEST
+from rerank.generators.synth.score import BASSES, Plan
 from rerank.generators.synth.styles import STYLES
 from rerank.generators.synth.voice import VOWELS
-from rerank.generators.synth.words import FASTEST, KITS, MOODS, SLOWEST, Mode, Request
+from rerank.generators.synth.words import Mode, Request
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rerank.generators.synth.styles import RELATED
-from rerank.generators.synth.words import KITS, Heard, Mode, Request
+from rerank.generators.synth.words import Heard, Mode, Request
 
 FAULT_COSTS: dict[str, float] = {
     "timing": 0.65,
@@ -145,8 +145,3 @@ def _lyrics_share(asked: tuple[str, ...], sung: tuple[str, ...]) -> float:
     if not sung:
         return 0.0
     return sum(vowel == asked[i % len(asked)] for i, vowel in enumerate(sung)) / len(sung)
-
-
-def has_drums(instruments: tuple[str, ...]) -> bool:
-    """Return whether any drum kit or hand percussion is among the instruments."""
-    return any(name in KITS for name in instruments)

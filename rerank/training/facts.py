@@ -15,10 +15,11 @@ from torch.nn import functional as F
 
 from rerank.generators.synth.drums import KITS
 from rerank.generators.synth.instruments import INSTRUMENTS
+from rerank.generators.synth.lexicon import FASTEST, SLOWEST
 from rerank.generators.synth.styles import STYLES
 from rerank.generators.synth.truth import FAULT_COSTS, Facts
 from rerank.generators.synth.voice import VOWELS, vowels_of
-from rerank.generators.synth.words import FASTEST, SLOWEST, Request
+from rerank.generators.synth.words import Request
 from rerank.models.mini import split_words
 from rerank.models.transformer import Tokens
 from rerank.training.damage import DAMAGES

@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from rerank.generators.synth.words import (
+from rerank.generators.synth.lexicon import (
     DYNAMICS_WORDS,
     GENRE_WORDS,
     INSTRUMENT_WORDS,
