@@ -60,6 +60,8 @@ def compose(plan: Plan, rng: np.random.Generator) -> list[Part]:
         words = _syllables(plan, len(strokes_played)) if role == "voice" else [""] * len(strokes_played)
         notes = [_in_seconds(stroke, plan, style, word) for stroke, word in zip(strokes_played, words, strict=True)]
         parts.append(Part(instrument, role, notes))
+    for part in parts:
+        part.notes = [note for note in part.notes if note.start < plan.duration]
     return [part for part in parts if part.notes]
 
 

@@ -35,14 +35,13 @@ def listen(audio: Audio) -> Heard:
 
 
 def brightness(audio: Audio) -> float:
-    """Return the spectral centroid in Hz of the mean power-compressed spectrum (magnitude, 50 Hz to 12 kHz)."""
+    """Return the spectral centroid in Hz of the mean spectrum (magnitude, 50 Hz to 12 kHz); 1 kHz for silence."""
     mono = audio.waveform.mean(axis=0)
-    if not np.any(mono):
-        return 1000.0
     frequencies, spectrum = signal.welch(mono, audio.sample_rate, nperseg=min(4096, mono.size))
     kept = (frequencies >= 50) & (frequencies <= 12_000)
     magnitude = np.sqrt(spectrum[kept])
-    return float(np.sum(frequencies[kept] * magnitude) / max(float(np.sum(magnitude)), 1e-12))
+    total = float(np.sum(magnitude))
+    return float(np.sum(frequencies[kept] * magnitude)) / total if total > 0 else 1000.0
 
 
 def _tempo(magnitude: NDArray[np.float32]) -> float:

@@ -72,7 +72,7 @@ def model_card(options: TrainOptions, report: Mapping[str, Any]) -> str:
         prompts=report["options"]["prompts"],
         rows="\n".join(rows),
         seed=options.seed,
-        clips=f"{options.shards * 200:,}",
+        clips=f"{4 * options.shards * options.shard_prompts:,}",
         tower_steps=options.tower_steps,
         preference_steps=options.preference_steps,
         truth_steps=options.truth_steps,

@@ -52,7 +52,8 @@ class TrainOptions:
 
     Attributes:
         seed: of everything.
-        shards: of data, 200 clips each.
+        shards: of data.
+        shard_prompts: prompts in a shard, with four clips each.
         tower_steps, preference_steps, truth_steps: length of the three stages.
         prompts: per step, with four candidates each.
         learning_rate: at its highest.
@@ -64,9 +65,10 @@ class TrainOptions:
 
     seed: int = 0
     shards: int = 60
-    tower_steps: int = 1600
-    preference_steps: int = 400
-    truth_steps: int = 1500
+    shard_prompts: int = 50
+    tower_steps: int = 1500
+    preference_steps: int = 300
+    truth_steps: int = 1400
     prompts: int = 8
     learning_rate: float = 1.2e-3
     facts_weight: float = 0.05
@@ -75,7 +77,7 @@ class TrainOptions:
     model: MiniConfig = field(default_factory=lambda: MiniConfig(dropout=0.05))
 
     def __post_init__(self) -> None:
-        for name in ("shards", "prompts", "processes", "checkpoint_every", "truth_steps"):
+        for name in ("shards", "shard_prompts", "prompts", "processes", "checkpoint_every", "truth_steps"):
             if getattr(self, name) < 1:
                 raise InvalidInput(f"{name} must be at least 1, got {getattr(self, name)}")
 
@@ -104,6 +106,7 @@ def train(folder: Path, options: TrainOptions, on_progress: Callable[[Progress],
     dataset.render(
         folder / "data",
         options.shards,
+        options.shard_prompts,
         options.seed,
         options.processes,
         lambda done, total: report(Progress("rendering", done, total)),

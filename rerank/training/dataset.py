@@ -31,7 +31,6 @@ from rerank.training.prompts import Split, captions, lyrics, sentence
 DURATION = 10.0
 """Seconds of every clip."""
 
-PROMPTS_PER_SHARD = 50
 CANDIDATES = 4
 """Clips made for each prompt."""
 
@@ -74,13 +73,13 @@ def draw_prompt(rng: np.random.Generator, split: Split) -> tuple[str, str, bool]
     return text, words if with_lyrics else "", with_reference
 
 
-def render_shard(seed: int, split: Split = "train") -> Shard:
-    """Make one shard. The reference of a prompt is an earlier clip of the shard."""
+def render_shard(seed: int, prompts: int, split: Split = "train") -> Shard:
+    """Make one shard with so many prompts. The reference of a prompt is an earlier clip of the shard."""
     rng = np.random.default_rng([seed, 17])
     texts, all_lyrics, references = [], [], []
     made: list[tuple[Audio, Any]] = []
     heard: list[Heard] = []
-    for prompt in range(PROMPTS_PER_SHARD):
+    for prompt in range(prompts):
         text, words, with_reference = draw_prompt(rng, split)
         reference = int(rng.integers(prompt * CANDIDATES)) if with_reference and prompt else -1
         if not (text or words or reference >= 0):
@@ -138,12 +137,15 @@ def spectrograms(waveforms: list[NDArray[np.float32]]) -> NDArray[np.float16]:
         return np.stack([mel(torch.from_numpy(w[None]))[0].to(torch.float16).numpy() for w in waveforms])
 
 
-def render(folder: Path, shards: int, seed: int, processes: int, on_progress: Callable[[int, int], None]) -> None:
+def render(
+    folder: Path, shards: int, prompts: int, seed: int, processes: int, on_progress: Callable[[int, int], None]
+) -> None:
     """Make shards 0 to `shards` - 1 in `folder`, those that are not there yet, and report (done, of all).
 
     Args:
         folder: made if needed.
         shards: how many.
+        prompts: in each, with `CANDIDATES` clips for each prompt.
         seed: of the whole data set.
         processes: that work at the same time.
         on_progress: called after each shard.
@@ -152,15 +154,15 @@ def render(folder: Path, shards: int, seed: int, processes: int, on_progress: Ca
     missing = [index for index in range(shards) if not (folder / f"{index:04d}.json").exists()]
     on_progress(shards - len(missing), shards)
     with ProcessPoolExecutor(max_workers=processes) as pool:
-        jobs = [pool.submit(_write_shard, folder, index, seed * 100_000 + index) for index in missing]
+        jobs = [pool.submit(_write_shard, folder, index, prompts, seed * 100_000 + index) for index in missing]
         for done, job in enumerate(as_completed(jobs), start=1):
             job.result()
             on_progress(shards - len(missing) + done, shards)
 
 
-def _write_shard(folder: Path, index: int, seed: int) -> None:
+def _write_shard(folder: Path, index: int, prompts: int, seed: int) -> None:
     torch.set_num_threads(1)
-    shard = render_shard(seed)
+    shard = render_shard(seed, prompts)
     for name in ("clean", "damaged"):
         _atomically(folder / f"{index:04d}.{name}.npy", getattr(shard, name))
     document = {name: value for name, value in asdict(shard).items() if name not in ("clean", "damaged")}

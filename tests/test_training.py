@@ -1,0 +1,133 @@
+"""Training: prompts that do not overlap, data that is made again the same, runs that go on where they stopped."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rerank.audio import Audio
+from rerank.data import Prompt
+from rerank.errors import InvalidInput
+from rerank.generators.synth.truth import alignment, musicality
+from rerank.models.mini import MiniConfig
+from rerank.rewards.cmi import load_mini
+from rerank.training import dataset
+from rerank.training.batches import Batches, request_of
+from rerank.training.card import model_card
+from rerank.training.cmi_mini import Trainer, TrainOptions, preference_loss, regression_loss, train
+from rerank.training.prompts import captions, lyrics, sentence
+
+OPTIONS = TrainOptions(
+    shards=1,
+    shard_prompts=5,
+    tower_steps=2,
+    preference_steps=2,
+    truth_steps=2,
+    prompts=2,
+    processes=1,
+    checkpoint_every=1,
+    model=MiniConfig(dim=64, heads=2, audio_depth=1, text_depth=1, mlp_dim=32),
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one small shard."""
+    folder = tmp_path_factory.mktemp("training")
+    dataset.render(folder / "data", 1, 5, 0, 1, lambda done, total: None)
+    return folder
+
+
+def test_captions_of_the_splits_do_not_overlap() -> None:
+    train_captions, test_captions = captions("train"), captions("test")
+    assert len(train_captions) > 2000 and len(test_captions) > 2000
+    assert len(set(train_captions) & set(test_captions)) < 5  # a few captions stand for two clips
+
+
+def test_made_prompts_of_the_splits_do_not_overlap() -> None:
+    made = {
+        split: {make(np.random.default_rng(seed), split) for seed in range(200) for make in (sentence, lyrics)}
+        for split in ("train", "test")
+    }
+    assert len(made["train"]) > 300
+    shared = made["train"] & made["test"]
+    assert not {text for text in shared if len(text.split()) > 8}
+
+
+def test_a_shard_is_made_again_the_same(data: Path, tmp_path: Path) -> None:
+    dataset.render(tmp_path, 1, 5, 0, 1, lambda done, total: None)
+    first, second = dataset.load(data / "data", 0), dataset.load(tmp_path, 0)
+    assert first.facts == second.facts and first.texts == second.texts and first.damages == second.damages
+    assert np.array_equal(first.clean, second.clean) and np.array_equal(first.damaged, second.damaged)
+
+
+def test_a_shard_that_is_there_is_not_made_again(data: Path) -> None:
+    path = data / "data" / "0000.clean.npy"
+    before = path.stat().st_mtime_ns
+    seen: list[tuple[int, int]] = []
+    dataset.render(data / "data", 1, 5, 0, 1, lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 1)] and path.stat().st_mtime_ns == before
+
+
+def test_batches_hold_the_truth_of_every_pair(data: Path) -> None:
+    shard = dataset.load(data / "data", 0)
+    batch = Batches([shard], seed=0, prompts=4)[0]
+    assert batch.spectrograms.shape[1] == 128 and torch.isfinite(batch.spectrograms).all()
+    for pair, (prompt, clip) in enumerate(zip(batch.prompt_of.tolist(), batch.clip_of.tolist(), strict=True)):
+        request = request_of(batch.prompts[prompt], shard.heard) if batch.prompts[prompt][2] < 0 else None
+        if batch.damages[clip] is None and request is not None:
+            expected = [alignment(request, batch.facts[clip]), musicality(batch.faults[clip])]
+            assert batch.truth[pair].tolist() == pytest.approx(expected)
+    assert len(batch.twins) and (batch.clip_of[batch.twins[:, 0]] == batch.clip_of[batch.twins[:, 1]]).all()
+    again = Batches([shard], seed=0, prompts=4)[0]
+    assert torch.equal(batch.spectrograms, again.spectrograms) and torch.equal(batch.truth, again.truth)
+
+
+def test_losses_fall_when_rewards_follow_the_truth(data: Path) -> None:
+    batch = Batches([dataset.load(data / "data", 0)], seed=0, prompts=4)[1]
+    right = 6 * (batch.truth - 0.5)
+    for noise in (0.0, 0.1):
+        torch.manual_seed(0)
+        good = preference_loss(right, batch, noise)
+        torch.manual_seed(0)
+        assert good < 0.9 * preference_loss(-right, batch, noise)
+    assert regression_loss(right, batch.truth) < 0.1 * regression_loss(-right, batch.truth)
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(data: Path, tmp_path: Path) -> None:
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    for folder in (whole, stopped):
+        folder.mkdir()
+        (folder / "data").symlink_to(data / "data")
+    train(whole, OPTIONS)
+    first = Trainer(stopped, OPTIONS)
+    for _ in range(3):
+        first.run_step()
+    weights = train(stopped, OPTIONS)
+    one, other = (load_mini(path=folder).model.state_dict() for folder in (whole / "cmi-mini", weights))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    audio = Audio(np.random.default_rng(0).normal(0, 0.1, (1, 24_000)).astype(np.float32), 24_000)
+    reward = load_mini(path=weights)
+    assert set(reward.score(reward.prepare(Prompt("piano")), [audio])[0]) == {"musicality", "alignment"}
+
+
+def test_a_folder_with_another_run_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "options.json").write_text(json.dumps({"seed": 7}), encoding="utf-8")
+    with pytest.raises(InvalidInput, match="holds a run with other options"):
+        train(tmp_path, OPTIONS)
+
+
+@pytest.mark.parametrize("name", ["shards", "prompts", "truth_steps"])
+def test_options_are_checked(name: str) -> None:
+    with pytest.raises(InvalidInput, match=f"{name} must be at least 1, got 0"):
+        replace(OPTIONS, **{name: 0})  # type: ignore[arg-type]
+
+
+def test_the_model_card_says_what_it_was_trained_on() -> None:
+    report = {"options": {"prompts": 7}, "metrics": {"best-of-n gain": 0.5}}
+    card = model_card(OPTIONS, report)
+    assert "trained on synthetic music only" in card and "use `cmi-rm`" in card
+    assert "| best-of-n gain | 0.500 | 0.75 |" in card
