@@ -121,9 +121,12 @@ class Candidate:
         return self.audio.save(path)
 
     def to_dict(self, folder: Path | None = None) -> dict[str, Any]:
-        """Return its entry in `ranking.json`, with paths relative to `folder` if one is given."""
+        """Return its entry in `ranking.json`, with paths relative to `folder` if one is given.
+
+        The truth is in it where the generator knows it.
+        """
         source = self.audio.path if self.audio else None
-        return {
+        document: dict[str, Any] = {
             "rank": self.rank,
             "index": self.index,
             "seed": self.seed,
@@ -135,6 +138,7 @@ class Candidate:
             "combined": self.combined,
             "set_aside": self.set_aside,
         }
+        return document if self.truth is None else document | {"truth": dict(self.truth)}
 
 
 @dataclass(frozen=True, kw_only=True)

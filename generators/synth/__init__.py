@@ -110,7 +110,7 @@ def make(
         brightness=round(brightness(Audio(stereo, SAMPLE_RATE)), 1),
     )
     known = {
-        "asked": asdict(request),
+        "asked": asdict(request) | {"excluded": sorted(request.excluded)},
         "rendered": asdict(facts),
         "syllables": syllables,
         "departures": list(drawn.departures),
