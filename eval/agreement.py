@@ -4,16 +4,20 @@ Every prompt, candidate and damage comes from `synth` and is new: captions of th
 lyric lines, seeds and damages that training never uses.
 
 **Conventions**: rewards and truths are arrays `[prompts, candidates]` or one value per pair; accuracies are shares in
-[0, 1], where a tie counts half.
+[0, 1], where a tie counts half; None where there is nothing to judge.
 
 **Metrics**
 - pair accuracy: of two candidates whose truths differ by at least 0.2, how often the better one has the higher reward
-- best-of-n gain: (truth of the chosen - mean) / (truth of the best - mean), from sums over all prompts: 0 is a random
-  choice, 1 always finds the best
-- preference: how often the right one of two (prompts, lyrics, references; clean or damaged) has the higher reward
+- best-of-n gain: (truth of the chosen - mean) / (truth of the best - mean), averaged over prompts: 0 is a random choice,
+  1 always finds the best; "of sums" divides the sums over all prompts instead
+- preference: how often the right one of two has the higher reward. For lyrics, reference and text these are two prompts
+  with one audio, which meets the right one fully (made without departures and faults): the lyrics it sings against
+  others; the reference it follows against one that is at least 0.1 of true alignment worse; its caption against one
+  whose mood and instruments it has not, nor the tempo if one is named. For damage it is one prompt with an audio, half
+  of them with departures and faults, against the same audio damaged with a severity of 0.5 to 1.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,15 +26,18 @@ from numpy.typing import NDArray
 
 from rerank.audio import Audio, resample
 from rerank.data import Prompt
-from rerank.errors import InvalidInput
+from rerank.errors import InvalidInput, RewardFailed
 from rerank.generators.synth import Synth, make, read
 from rerank.generators.synth.truth import Facts, alignment, attribute_alignment
 from rerank.generators.synth.words import Request
 from rerank.protocols import Progress, Reward
+from rerank.scoring import not_finite, score_each
 from rerank.training.damage import HELD_OUT_DAMAGES
 from rerank.training.prompts import captions, lyrics, sentence
 
 Floats = NDArray[np.float64]
+
+AXES = ("musicality", "alignment")
 
 GAP = 0.2
 """Smallest difference of truth that a pair is judged on."""
@@ -53,11 +60,14 @@ class AgreementOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.prompts < 2 or self.n < 2:
-            raise InvalidInput(f"agreement needs at least 2 prompts and n of 2, got {self.prompts} and {self.n}")
+        most = len(captions("test"))
+        if not 2 <= self.prompts <= most or self.n < 2:
+            raise InvalidInput(
+                f"agreement needs 2 to {most} prompts and n of at least 2, got {self.prompts} and {self.n}"
+            )
 
 
-def pair_accuracy(rewards: Floats, truth: Floats, gap: float = GAP) -> tuple[float, int]:
+def pair_accuracy(rewards: Floats, truth: Floats, gap: float = GAP) -> tuple[float | None, int]:
     """Return the pair accuracy within each row, and the number of pairs that it is over.
 
     Shape:
@@ -74,22 +84,30 @@ def pair_accuracy(rewards: Floats, truth: Floats, gap: float = GAP) -> tuple[flo
         margin = (row_rewards[first] - row_rewards[second]) * np.sign(row_truth[first] - row_truth[second])
         right += float(np.sum((margin[told] > 0) + 0.5 * (margin[told] == 0)))
         count += int(told.sum())
-    return (right / count if count else float("nan")), count
+    return (right / count if count else None), count
 
 
-def best_of_n_gain(rewards: Floats, truth: Floats) -> float:
+def best_of_n_gain(rewards: Floats, truth: Floats) -> tuple[float | None, float | None]:
     """Return how much of the way from a random choice to the best one the highest reward goes.
+
+    Prompts whose candidates are all equally good are left out.
+
+    Returns:
+        The mean over prompts, and the ratio of the sums over prompts.
 
     Shape:
         rewards, truth: `[prompts, candidates]`
 
     >>> best_of_n_gain(np.array([[0.1, 0.9, 0.5]]), np.array([[0.0, 1.0, 0.5]]))
-    1.0
+    (1.0, 1.0)
     """
     validate(rewards, truth)
-    chosen = np.take_along_axis(truth, rewards.argmax(axis=1)[:, None], axis=1)[:, 0]
-    mean, best = truth.mean(axis=1), truth.max(axis=1)
-    return float((chosen - mean).sum() / (best - mean).sum())
+    chosen = np.take_along_axis(truth, rewards.argmax(axis=1)[:, None], axis=1)[:, 0] - truth.mean(axis=1)
+    best = truth.max(axis=1) - truth.mean(axis=1)
+    told = best > 1e-9
+    if not told.any():
+        return None, None
+    return float((chosen[told] / best[told]).mean()), float(chosen[told].sum() / best[told].sum())
 
 
 def preference(right: Floats, wrong: Floats) -> float:
@@ -117,48 +135,63 @@ def validate(first: Floats, second: Floats) -> None:
 def evaluate(
     reward: Reward, options: AgreementOptions, on_progress: Callable[[Progress], None] | None = None
 ) -> dict[str, Any]:
-    """Return all metrics of a reward model with axes musicality and alignment, with the options they were made with."""
+    """Return all metrics of a reward model, with the options they were made with.
+
+    Raises:
+        InvalidInput: it lacks the axis musicality or alignment.
+        RewardFailed: it fails on a candidate, or a reward is None or not finite.
+    """
+    missing = {*AXES} - {*reward.info.axes}
+    if missing:
+        raise InvalidInput(f"agreement needs the axes musicality and alignment; {reward.info.name} lacks {missing}")
     report = on_progress or (lambda progress: None)
     rng = np.random.default_rng([options.seed, 101])
     held_out = captions("test")
     texts = [held_out[i] for i in rng.permutation(len(held_out))[: options.prompts]]
-    metrics = _best_of_n(reward, texts, options, lambda done: report(Progress("best of n", done, len(texts))))
+    metrics = _best_of_n(reward, texts, options, report)
     for name, measure in (("lyrics", _lyrics), ("reference", _reference), ("text", _text), ("damage", _damage)):
-        cases = (measure(rng, case, options) for case in range(options.prompts))
+        cases = (measure(rng, options) for _ in range(options.prompts))
         metrics |= _preferences(reward, name, cases, options.prompts, report)
-    return {"reward": reward.info.name, "options": asdict(options), "metrics": metrics}
+    version = reward.info.version
+    return {"reward": reward.info.name, "version": version, "options": asdict(options), "metrics": metrics}
 
 
-def _combined(rewards: Mapping[str, float | None]) -> float:
-    values = [value for value in rewards.values() if value is not None]
-    return float(np.mean(values))
+def _rewards(reward: Reward, prompt: Prompt, audio: Sequence[Audio]) -> list[dict[str, float]]:
+    """Return the rewards of each piece on both axes and combined with equal weights."""
+    rewards = []
+    for found in score_each(reward, prompt, audio):
+        fault = found if isinstance(found, str) else not_finite(found)
+        if fault or isinstance(found, str):
+            raise RewardFailed(f"reward model {reward.info.name}: {fault}")
+        values = [value for axis in AXES if (value := found[axis]) is not None]
+        if len(values) < len(AXES):
+            raise RewardFailed(f"reward model {reward.info.name} gives no reward on an axis: {found}")
+        rewards.append({**dict(zip(AXES, values, strict=True)), "combined": float(np.mean(values))})
+    return rewards
 
 
 def _best_of_n(
-    reward: Reward, texts: Sequence[str], options: AgreementOptions, report: Callable[[int], None]
+    reward: Reward, texts: Sequence[str], options: AgreementOptions, report: Callable[[Progress], None]
 ) -> dict[str, Any]:
-    rows: dict[str, list[list[float]]] = {"musicality": [], "alignment": [], "combined": []}
-    truths: dict[str, list[list[float]]] = {"musicality": [], "alignment": [], "combined": []}
+    rewards: dict[str, list[list[float]]] = {axis: [] for axis in (*AXES, "combined")}
+    truths: dict[str, list[list[float]]] = {axis: [] for axis in (*AXES, "combined")}
+    seeds = range(options.seed * options.n, (options.seed + 1) * options.n)
     for done, text in enumerate(texts, start=1):
         prompt = Prompt(text)
-        candidates = list(Synth().generate(prompt, range(options.n), options.duration))
-        scores = reward.score(reward.prepare(prompt), [c.audio for c in candidates if c.audio])
-        for axis in ("musicality", "alignment"):
-            rows[axis].append([float(score[axis] or 0.0) for score in scores])
-            truths[axis].append([float(c.truth[axis]) for c in candidates if c.truth])
-        rows["combined"].append([_combined(score) for score in scores])
-        truths["combined"].append(
-            [(m + a) / 2 for m, a in zip(truths["musicality"][-1], truths["alignment"][-1], strict=True)]
-        )
-        report(done)
+        candidates = list(Synth().generate(prompt, seeds, options.duration))
+        scores = _rewards(reward, prompt, [c.audio for c in candidates if c.audio])
+        known = [{axis: float(c.truth[axis]) for axis in AXES} for c in candidates if c.truth]
+        for axis, rows in rewards.items():
+            rows.append([score[axis] for score in scores])
+            truths[axis].append([float(np.mean([*k.values()])) if axis == "combined" else k[axis] for k in known])
+        report(Progress("best of n", done, len(texts)))
     metrics: dict[str, Any] = {}
-    for axis in ("musicality", "alignment"):
-        accuracy, pairs = pair_accuracy(np.array(rows[axis]), np.array(truths[axis]))
-        metrics[f"pair accuracy, {axis}"] = accuracy
-        metrics[f"pairs, {axis}"] = pairs
-    metrics["best-of-n gain"] = best_of_n_gain(np.array(rows["combined"]), np.array(truths["combined"]))
-    for axis in ("musicality", "alignment"):
-        metrics[f"best-of-n gain, {axis}"] = best_of_n_gain(np.array(rows[axis]), np.array(truths[axis]))
+    for axis in AXES:
+        accuracy, pairs = pair_accuracy(np.array(rewards[axis]), np.array(truths[axis]))
+        metrics |= {f"pair accuracy, {axis}": accuracy, f"pairs, {axis}": pairs}
+    for axis in ("combined", *AXES):
+        gain, of_sums = best_of_n_gain(np.array(rewards[axis]), np.array(truths[axis]))
+        metrics |= {f"best-of-n gain, {axis}": gain, f"best-of-n gain of sums, {axis}": of_sums}
     return metrics
 
 
@@ -174,26 +207,23 @@ class _Case:
 def _preferences(
     reward: Reward, name: str, cases: Iterable[_Case], count: int, report: Callable[[Progress], None]
 ) -> dict[str, float]:
-    right: list[dict[str, float | None]] = []
-    wrong: list[dict[str, float | None]] = []
+    right: list[dict[str, float]] = []
+    wrong: list[dict[str, float]] = []
     kinds: list[str] = []
     for done, case in enumerate(cases, start=1):
         for values, (prompt, audio) in ((right, case.right), (wrong, case.wrong)):
-            values.append(reward.score(reward.prepare(prompt), [audio])[0])
+            values += _rewards(reward, prompt, [audio])
         kinds.append(case.kind)
         report(Progress(name, done, count))
 
-    def of(axis: str, rows: list[dict[str, float | None]], kind: str = "") -> Floats:
-        chosen = [row for row, of_kind in zip(rows, kinds, strict=True) if kind in ("", of_kind)]
-        return np.array([_combined(row) if axis == "combined" else float(row[axis] or 0.0) for row in chosen])
+    def share(axis: str, kind: str = "") -> float:
+        chosen = [place for place, of_kind in enumerate(kinds) if kind in ("", of_kind)]
+        return preference(*(np.array([rows[place][axis] for place in chosen]) for rows in (right, wrong)))
 
-    result = {
-        f"{name}, {axis}": preference(of(axis, right), of(axis, wrong))
-        for axis in ("combined", "alignment", "musicality")
+    metrics = {f"{name}, {axis}": share(axis) for axis in ("combined", *AXES)}
+    return metrics | {
+        f"{name}, combined: {kind}": share("combined", kind) for kind in dict.fromkeys(filter(None, kinds))
     }
-    for kind in dict.fromkeys(filter(None, kinds)):
-        result[f"{name}, combined: {kind}"] = preference(of("combined", right, kind), of("combined", wrong, kind))
-    return result
 
 
 def _held_out_text(rng: np.random.Generator) -> str:
@@ -207,14 +237,14 @@ def _render(prompt: Prompt, rng: np.random.Generator, options: AgreementOptions,
     return audio, Facts(**known["rendered"])
 
 
-def _lyrics(rng: np.random.Generator, case: int, options: AgreementOptions) -> _Case:
+def _lyrics(rng: np.random.Generator, options: AgreementOptions) -> _Case:
     """One audio that sings its lyrics, judged with them and with other lyrics."""
     text, words, others = _held_out_text(rng), lyrics(rng, "test"), lyrics(rng, "test")
     audio, _ = _render(Prompt(text, lyrics=words), rng, options, flawless=True)
     return _Case((Prompt(text, lyrics=words), audio), (Prompt(text, lyrics=others), audio))
 
 
-def _reference(rng: np.random.Generator, case: int, options: AgreementOptions) -> _Case:
+def _reference(rng: np.random.Generator, options: AgreementOptions) -> _Case:
     """One audio that follows its reference, judged with it and with one that differs in tempo, key and brightness."""
     text = _held_out_text(rng)
     while True:
@@ -227,7 +257,7 @@ def _reference(rng: np.random.Generator, case: int, options: AgreementOptions) -
             return _Case((prompt, audio), (wrong, audio))
 
 
-def _text(rng: np.random.Generator, case: int, options: AgreementOptions) -> _Case:
+def _text(rng: np.random.Generator, options: AgreementOptions) -> _Case:
     """One audio, judged with its own caption and with one of another tempo, mood and instruments."""
     held_out = captions("test")
     while True:
@@ -247,11 +277,11 @@ def _differs(request: Request, facts: Facts) -> bool:
     return shares["mood"] < 0.5 and shares.get("tempo", 0.0) < 0.5 and float(np.mean(named)) < 0.5
 
 
-def _damage(rng: np.random.Generator, case: int, options: AgreementOptions) -> _Case:
+def _damage(rng: np.random.Generator, options: AgreementOptions) -> _Case:
     """One prompt, with an audio made for it and the same audio damaged in a way that training never used."""
     prompt = Prompt(_held_out_text(rng))
     audio, _ = _render(prompt, rng, options, flawless=bool(rng.random() < 0.5))
-    kind = list(HELD_OUT_DAMAGES)[case % len(HELD_OUT_DAMAGES)]
+    kind = list(HELD_OUT_DAMAGES)[int(rng.integers(len(HELD_OUT_DAMAGES)))]
     rate = 24_000
     waveform = resample(audio, rate).waveform.mean(axis=0)
     damaged = HELD_OUT_DAMAGES[kind](waveform, rate, float(rng.uniform(0.5, 1.0)), rng)

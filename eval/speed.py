@@ -5,13 +5,14 @@
 **Metrics**
 - import: `import rerank` in a fresh process
 - cold start: the whole command `rerank generate` in a fresh process, with its peak memory
-- generation and rewarding: both halves of it in a warm process, and rewarding by number of candidates
-- against scoring one by one: what a loop that prepares the prompt for every candidate takes, as a ratio
+- generation and rewarding: both halves of that command, as it logs them, and the share of rewarding in the whole
+- rewarding by number of candidates, in a warm process, the prompt included
+- against scoring one by one: what a loop over `rerank.score`, which prepares the prompt each time, takes as a ratio
 """
 
 import os
 import platform
-import resource
+import re
 import subprocess
 import sys
 import tempfile
@@ -23,9 +24,11 @@ from typing import Any
 
 import numpy as np
 
+from rerank.audio import Audio
 from rerank.data import Prompt
 from rerank.errors import InvalidInput, RerankError
 from rerank.protocols import Generator, Progress, Reward
+from rerank.scoring import score_each
 
 COUNTS = (1, 2, 5, 10, 20, 40)
 """Numbers of candidates that rewarding is timed with."""
@@ -93,60 +96,72 @@ def _import(options: SpeedOptions) -> dict[str, Any]:
 
 
 def _cold_start(generator: str, reward: str, options: SpeedOptions) -> dict[str, Any]:
-    times = []
+    runs = []
     with tempfile.TemporaryDirectory() as folder:
         for repeat in range(options.repeats):
             command = [
-                sys.executable, "-m", "rerank", "generate", options.prompt, "-n", str(options.n),
+                sys.executable, "-m", "rerank", "generate", options.prompt, "-n", str(options.n), "--verbose",
                 "--duration", str(options.duration), "--generator", generator, "--reward", reward,
                 "-o", str(Path(folder) / str(repeat)),
             ]  # fmt: skip
-            started = time.perf_counter()
-            _run(command)
-            times.append(time.perf_counter() - started)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return {"cold start": _best(times), "peak memory": round(peak / (2**20 if sys.platform == "darwin" else 2**10))}
+            runs.append(_measured(command, Path(folder)))
+    seconds, peak, messages = min(runs)
+    generating, rewarding = (
+        float(re.findall(rf"^{phase} .* in ([\d.]+) s", messages, re.MULTILINE)[0])
+        for phase in ("generated", "rewarded")
+    )
+    return {
+        "cold start": round(seconds, 3),
+        "peak memory": round(peak / (2**20 if sys.platform == "darwin" else 2**10)),
+        "generation": generating,
+        "rewarding": rewarding,
+        "share of rewarding": round(rewarding / seconds, 3),
+    }
+
+
+def _measured(command: Sequence[str], folder: Path) -> tuple[float, int, str]:
+    """Return the wall time, the peak memory as the system counts it, and what was printed to standard error."""
+    with (folder / "stderr").open("w+", encoding="utf-8") as messages:
+        started = time.perf_counter()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=messages)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)  # it is collected already
+        messages.seek(0)
+        told = messages.read()
+    if process.returncode:
+        raise RerankError(f"{' '.join(command[:4])} ... failed: {told.strip()[-300:]}")
+    return seconds, usage.ru_maxrss, told
 
 
 def _run(command: Sequence[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RerankError(f"{' '.join(command[:4])} ... failed: {done.stderr.strip()[-300:]}")
-    return done.stdout
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def _warm(generator: Generator, reward: Reward, options: SpeedOptions) -> dict[str, Any]:
     prompt = Prompt(options.prompt)
     most = max(*COUNTS, options.n)
-    generating, rewarding, one_by_one = [], [], []
-    by_count: dict[int, list[float]] = {count: [] for count in COUNTS}
-    candidates = [c.audio for c in generator.generate(prompt, range(1000, 1000 + most), options.duration) if c.audio]
-    ours = candidates[: options.n]
-    for repeat in range(options.repeats + 1):
-        seeds = range(repeat * options.n, (repeat + 1) * options.n)
-        generating.append(_time(lambda seeds=seeds: list(generator.generate(prompt, seeds, options.duration))))  # type: ignore[misc]
-        rewarding.append(_time(lambda: reward.score(reward.prepare(prompt), ours)))
-        one_by_one.append(_time(lambda: [reward.score(reward.prepare(prompt), [audio]) for audio in ours]))
-        for count, times in by_count.items():
-            prepared = reward.prepare(prompt)
-            times.append(_time(lambda prepared=prepared, count=count: reward.score(prepared, candidates[:count])))  # type: ignore[misc]
-    counted = {count: _best(times[1:]) for count, times in by_count.items()}
-    slope, _ = np.polyfit(list(counted), list(counted.values()), 1)
+    made = [c.audio for c in generator.generate(prompt, range(1000, 1000 + most), options.duration) if c.audio]
+
+    def seconds(pieces: Sequence[Sequence[Audio]]) -> float:
+        """Return how long it takes to reward each group of pieces, the prompt prepared for each group."""
+        times = []
+        for _ in range(options.repeats + 1):
+            started = time.perf_counter()
+            for group in pieces:
+                list(score_each(reward, prompt, group))
+            times.append(time.perf_counter() - started)
+        return _best(times[1:])
+
+    counted = {count: seconds([made[:count]]) for count in COUNTS}
+    together, one_by_one = seconds([made[: options.n]]), seconds([[audio] for audio in made[: options.n]])
+    slope, first = np.polyfit(list(counted), list(counted.values()), 1)
     return {
-        "generation": _best(generating[1:]),
-        "rewarding": _best(rewarding[1:]),
-        "rewarding one by one": _best(one_by_one[1:]),
-        "ratio to one by one": round(min(one_by_one[1:]) / min(rewarding[1:]), 2),
         "rewarding by number of candidates": counted,
-        "rewarding, each further candidate": round(float(slope), 4),
-        "share of rewarding": round(min(rewarding[1:]) / (min(rewarding[1:]) + min(generating[1:])), 3),
+        "rewarding, the prompt": round(float(first), 4),
+        "rewarding, each candidate": round(float(slope), 4),
+        "rewarding one by one, ratio": round(one_by_one / together, 2),
     }
-
-
-def _time(step: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    step()
-    return time.perf_counter() - started
 
 
 def _processor() -> str:

@@ -40,6 +40,7 @@ def train_cmi_mini(
     from rerank.training.cmi_mini import TrainOptions, train
 
     start_logging(verbose=True)
+    measured = AgreementOptions(prompts=prompts)
     chosen: dict[str, Any] = {"seed": seed}
     if shards is not None:
         chosen["shards"] = shards
@@ -48,10 +49,10 @@ def train_cmi_mini(
     options = TrainOptions(**chosen)
     with progress_bar() as on_progress:
         weights = train(folder, options, on_progress)
-        report = evaluate(load_mini(path=weights), AgreementOptions(prompts=prompts), on_progress)
-    write_bytes(folder / "report.json", _document(report).encode())
-    write_bytes(folder / "model-card.md", model_card(options, report).encode())
+        report = evaluate(load_mini(path=weights), measured, on_progress)
     print_metrics(report["metrics"])
+    write_bytes(folder / "cmi-mini.json", _document(report).encode())
+    write_bytes(folder / "cmi-mini.md", model_card(options, report).encode())
     typer.echo(f"weights in {weights}, report and model card in {folder}")
 
 
@@ -111,9 +112,9 @@ def _document(report: Any) -> str:
 
 
 def _finish(report: Any, output: Path | None, as_json: bool) -> None:
-    if output is not None:
-        write_bytes(output, _document(report).encode())
     if as_json:
         print_document(_document(report))
     else:
         print_metrics(report["metrics"])
+    if output is not None:
+        write_bytes(output, _document(report).encode())

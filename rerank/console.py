@@ -89,7 +89,10 @@ def print_scores(paths: Sequence[str], scores: Sequence[Mapping[str, float | Non
 
 def print_metrics(metrics: Mapping[str, Any]) -> None:
     """Print the metrics of a report, one per line."""
-    rows = [[name, f"{value:.3f}" if isinstance(value, float) else str(value)] for name, value in metrics.items()]
+    rows = [
+        [name, f"{value:.3f}" if isinstance(value, float) else "-" if value is None else str(value)]
+        for name, value in metrics.items()
+    ]
     _print_table(["metric", "value"], rows)
 
 

@@ -152,6 +152,7 @@ class Settings:
         seed: of candidate 0; candidate i has `seed + i`. None for audio made elsewhere.
         generator: its name; None for audio made elsewhere.
         reward: name of the reward model.
+        reward_version: of its weights.
         weights: of the axes, with the sum 1.
         filters: the thresholds of `rerank.filters.Filters`.
         not_followed: the parts of the prompt that the generator does not follow.
@@ -167,6 +168,7 @@ class Settings:
     seed: int | None = None
     generator: str | None = None
     reward: str
+    reward_version: str = ""
     weights: Mapping[str, float]
     filters: Mapping[str, Any]
     not_followed: tuple[str, ...] = ()
@@ -327,6 +329,8 @@ def check_whole(name: str, value: object, low: int, high: int) -> None:
 def _check_text(name: str, text: object) -> None:
     if not isinstance(text, str):
         raise InvalidInput(f"{name} must be a str, got {type(text).__name__}; pass it in quotes")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise InvalidInput(f"{name} is not valid Unicode ({text[:40]!r}); write it in UTF-8")
     if len(text) > MAX_TEXT_LENGTH:
         raise InvalidInput(f"{name} has {len(text)} characters, the limit is {MAX_TEXT_LENGTH}; shorten it")
 

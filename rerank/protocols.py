@@ -53,6 +53,7 @@ class RewardInfo:
         sample_rate: that it listens at, in Hz; audio at other rates is resampled by the reward model.
         conditions: the parts of a prompt that it reads.
         licence: of the weights.
+        version: tells its weights from others of the same name, such as the start of their SHA-256.
     """
 
     name: str
@@ -60,6 +61,7 @@ class RewardInfo:
     sample_rate: int
     conditions: frozenset[Condition] = frozenset({"text"})
     licence: str = "unknown"
+    version: str = ""
 
 
 @dataclass(frozen=True)

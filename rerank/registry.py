@@ -15,6 +15,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, cast
 
 from rerank.errors import InvalidInput, MissingDependency, RerankError, UnknownName
@@ -36,6 +37,7 @@ class Entry:
         package: the distribution it comes from.
         version: of that distribution.
         info: what the built-in ones are, known without importing them; None for plugins.
+        marker: a file by which a folder is known to hold weights for it; None where it takes no folder.
     """
 
     kind: Kind
@@ -44,6 +46,7 @@ class Entry:
     package: str = "rerank-music"
     version: str = "built in"
     info: GeneratorInfo | RewardInfo | None = None
+    marker: str | None = None
 
     def factory(self) -> Callable[..., Any]:
         """Import and return the factory.
@@ -95,6 +98,7 @@ _BUILT_IN = (
         kind="reward",
         name="cmi-mini",
         target="rerank.rewards.cmi:load_mini",
+        marker="vocabulary.json",
         info=RewardInfo(
             name="cmi-mini",
             axes={
@@ -146,11 +150,12 @@ def plugins(kind: Kind) -> list[Entry]:
     return found
 
 
-def load_generator(generator: str | Generator = "auto", **options: Any) -> Generator:
+def load_generator(generator: str | Path | Generator = "auto", **options: Any) -> Generator:
     """Return the generator of that name; a generator that is loaded already is returned as it is.
 
     Args:
-        generator: a name that `rerank models` lists, "auto" for the best this machine can run, or a generator.
+        generator: a name that `rerank models` lists, a folder of weights, "auto" for the best this machine can run, or
+            a generator.
         options: of that generator, such as `device`, or `path` for a local folder of weights.
 
     Raises:
@@ -162,11 +167,12 @@ def load_generator(generator: str | Generator = "auto", **options: Any) -> Gener
     return loaded
 
 
-def load_reward(reward: str | Reward = "auto", **options: Any) -> Reward:
+def load_reward(reward: str | Path | Reward = "auto", **options: Any) -> Reward:
     """Return the reward model of that name; one that is loaded already is returned as it is.
 
     Args:
-        reward: a name that `rerank models` lists, "auto" for the best this machine can run, or a reward model.
+        reward: a name that `rerank models` lists, a folder of weights, "auto" for the best this machine can run, or a
+            reward model.
         options: of that reward model, such as `device`, or `path` for a local folder of weights.
 
     Raises:
@@ -185,7 +191,7 @@ def load(
 
     Args:
         kind: "generator" or "reward".
-        choice: a name, "auto" or a loaded object.
+        choice: a name, a folder, "auto" or a loaded object.
         options: each must be one that the factory takes.
         offered: options that are given to factories that take them, and to no others.
 
@@ -194,11 +200,13 @@ def load(
         InvalidInput: an option is unknown, or the object is no `kind`.
     """
     protocol = Generator if kind == "generator" else Reward
-    if not isinstance(choice, str):
+    if not isinstance(choice, str | Path):
         if options:
             raise InvalidInput(f"options {sorted(options)} need a {kind} given by name, got {type(choice).__name__}")
         return _checked(choice, protocol, kind)
-    entry = _find(kind, choice)
+    entry = _find(kind, str(choice))
+    if entry.name != choice and os.path.isdir(choice):
+        options = {"path": Path(choice), **options}
     factory = entry.factory()
     known = _option_names(factory)
     for option in options:
@@ -227,10 +235,16 @@ def _find(kind: Kind, name: str) -> Entry:
         return known[chosen]
     if name in known:
         return known[name]
-    if os.path.isdir(name) or os.sep in name:
+    if os.path.isdir(name):
+        for entry in known.values():
+            if entry.marker and os.path.isfile(os.path.join(name, entry.marker)):
+                return entry
+        markers = {entry.name: entry.marker for entry in known.values() if entry.marker}
+        told = ", ".join(f"{marker} for {entry}" for entry, marker in markers.items()) or f"no {kind} is in a folder"
+        raise InvalidInput(f"folder {name!r} holds no {kind} that is known by its files ({told})")
+    if os.sep in name:
         raise InvalidInput(
-            f"{name!r} is a folder, not a {kind}; name the {kind} and give the folder as its option: "
-            f"load_{kind}(NAME, path={name!r})"
+            f"there is no folder {name!r}; give the folder of a {kind}, or a name that `rerank models` lists"
         )
     raise UnknownName.among(kind, name, [*known, "auto"])
 

@@ -81,6 +81,7 @@ class Run:
             n=options.n,
             top_k=options.top_k,
             reward=info.name,
+            reward_version=info.version,
             reward_licence=info.licence,
             weights=normalise_weights(options.weights, info.axes),
             filters=self._filters.to_dict(),

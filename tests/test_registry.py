@@ -1,12 +1,15 @@
 """Names, plugins, options."""
 
 import logging
+import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import rerank
 from rerank import registry
 from rerank.errors import InvalidInput, MissingDependency, RerankError, UnknownName
 from rerank.registry import entries, load_generator, load_reward, plugins
@@ -57,9 +60,16 @@ def test_unknown_names_and_options_are_guessed(plugged: Path) -> None:
         load_generator("toy", paus=1)
 
 
-def test_a_folder_is_no_name(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match=r"is a folder, not a generator; .* load_generator\(NAME, path="):
-        load_generator(str(tmp_path))
+def test_a_folder_is_known_by_its_files(tmp_path: Path) -> None:
+    with pytest.raises(
+        InvalidInput, match=r"holds no reward that is known by its files \(vocabulary.json for cmi-mini"
+    ):
+        load_reward(tmp_path)
+    with pytest.raises(InvalidInput, match="there is no folder '.*nothing/here'"):
+        load_reward("nothing/here")
+    shutil.copytree(Path(rerank.__file__).parent / "rewards" / "cmi-mini", tmp_path / "mine")
+    for folder in (tmp_path / "mine", str(tmp_path / "mine")):
+        assert load_reward(folder, device="cpu").info == load_reward("cmi-mini", device="cpu").info
 
 
 def test_loaded_objects_are_checked_and_kept() -> None:
@@ -118,4 +128,5 @@ def test_auto_prefers_only_what_is_registered(monkeypatch: pytest.MonkeyPatch) -
 
 def test_what_is_listed_is_what_is_loaded() -> None:
     assert load_generator("synth").info == entries("generator")["synth"].info
-    assert load_reward("cmi-mini", device="cpu").info == entries("reward")["cmi-mini"].info
+    loaded = load_reward("cmi-mini", device="cpu").info
+    assert len(loaded.version) == 12 and replace(loaded, version="") == entries("reward")["cmi-mini"].info

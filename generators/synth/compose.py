@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from rerank.generators.synth.drums import KITS
+from rerank.generators.synth.lexicon import BASSES
 from rerank.generators.synth.lines import (
     bass_strokes,
     colour_strokes,
@@ -21,9 +22,8 @@ from rerank.generators.synth.lines import (
     harmony_strokes,
     melody_strokes,
 )
-from rerank.generators.synth.score import BASSES, Chord, Note, Part, Plan, Role, Stroke
+from rerank.generators.synth.score import Chord, Note, Part, Plan, Role, Stroke
 from rerank.generators.synth.styles import STYLES, Style
-from rerank.generators.synth.words import Mode
 
 CHORDAL = (
     "piano", "electric piano", "acoustic guitar", "electric guitar", "distorted guitar", "organ", "pad", "strings", "harp",
@@ -100,13 +100,13 @@ def _chords(plan: Plan, style: Style, ending: float, rng: np.random.Generator) -
     chords: list[Chord] = []
     start = 0.0
     while start < ending - 1e-6:
-        root, intervals = _numeral(progression[len(chords) % len(progression)], style.sevenths, plan.mode)
+        root, intervals = _numeral(progression[len(chords) % len(progression)], style.sevenths)
         chords.append(Chord(start, min(length, ending - start), (plan.key + root) % 12, intervals))
         start += length
     return chords
 
 
-def _numeral(numeral: str, sevenths: bool, mode: Mode) -> tuple[int, tuple[int, ...]]:
+def _numeral(numeral: str, sevenths: bool) -> tuple[int, tuple[int, ...]]:
     match = _NUMERAL.fullmatch(numeral)
     assert match, numeral
     flat, degree, suffix = match.groups()
@@ -156,4 +156,6 @@ def _roles(plan: Plan, style: Style, rng: np.random.Generator) -> list[tuple[str
     roles += [(kit, "drums") for kit in plan.instruments if kit in KITS]
     if not plan.alone and style.kit and plan.mood[1] > 0.1:
         fill((style.kit,), "drums")
+    if not roles:  # all that the genre would play is ruled out
+        fill(CHORDAL, "harmony")
     return roles

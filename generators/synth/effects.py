@@ -8,11 +8,9 @@ Source:
     Shelves: R. Bristow-Johnson, Audio EQ Cookbook. Loudness: ITU-R BS.1770-4, with the gates left out but one.
 """
 
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft
 from scipy.ndimage import minimum_filter1d, uniform_filter1d
 from scipy.signal import butter, sosfilt
@@ -31,7 +29,6 @@ def pan(mono: Sound, position: float) -> Sound:
     return gains * mono
 
 
-@lru_cache(maxsize=16)
 def _room(seconds: float, seed: int) -> Sound:
     """Return the response of a room, `[2, time]`: 12 ms of silence, then noise that decays, the highs faster."""
     samples = samples_of(seconds)
@@ -48,13 +45,7 @@ def _room(seconds: float, seed: int) -> Sound:
     response[:, -falling:] *= ramp(falling)[::-1]
     response /= np.sqrt((response**2).sum(axis=1, keepdims=True))
     response = np.concatenate([np.zeros((2, samples_of(0.012)), np.float32), response], axis=1)
-    response.flags.writeable = False
     return response
-
-
-@lru_cache(maxsize=8)
-def _room_spectrum(seconds: float, seed: int, size: int) -> NDArray[np.complex64]:
-    return np.asarray(rfft(_room(seconds, seed), size, axis=1))
 
 
 def reverb(stereo: Sound, seconds: float, amount: float, seed: int = 0) -> Sound:
@@ -76,7 +67,7 @@ def reverb(stereo: Sound, seconds: float, amount: float, seed: int = 0) -> Sound
     response = _room(seconds, seed)
     size = next_fast_len(stereo.shape[1] + response.shape[1], real=True)
     spectrum = rfft(stereo, size, axis=1)
-    spectrum *= _room_spectrum(seconds, seed, size)
+    spectrum *= rfft(response, size, axis=1)
     wet: Sound = irfft(spectrum, size, axis=1)[:, : stereo.shape[1]]
     wet *= np.float32(amount)
     wet += stereo

@@ -44,6 +44,7 @@ MOOD_WORDS = {
     "calm": "calm, calming, relaxing, relaxed, peaceful, soothing, serene, chill, easygoing, tranquil, meditation,"
     " lullaby, laid back, mellow mood, restful, sleepy, comforting",
 }
+BASSES = ("bass guitar", "upright bass", "synth bass")
 GENRE_WORDS = {
     "rock": "rock, soft rock, hard rock, alternative rock, indie rock, rock and roll, rock n roll, grunge, indie, rock music,"
     " classic rock, garage rock, pop rock",

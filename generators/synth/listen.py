@@ -18,7 +18,7 @@ _MINOR = np.array([6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3
 
 
 def listen(audio: Audio) -> Heard:
-    """Return what `audio` sounds like; silence counts as 120 beats per minute in C major at 1 kHz.
+    """Return what `audio` sounds like; where there is nothing to hear it is 120 beats per minute, C major and 1 kHz.
 
     Shape:
         waveform: `[channels, time]`
@@ -67,6 +67,8 @@ def _key(mono: NDArray[np.float32]) -> tuple[int, Mode]:
     chroma = np.bincount(
         np.round(pitch).astype(int) % 12, weights=power[kept] ** 0.25 * near / frequencies[kept], minlength=12
     )
+    if not chroma.std() > 0:
+        return 0, "major"
     fits: list[tuple[float, int, Mode]] = []
     for tonic in range(12):
         fits.append((float(np.corrcoef(np.roll(_MAJOR, tonic), chroma)[0, 1]), tonic, "major"))

@@ -13,8 +13,8 @@ import numpy as np
 
 from rerank.generators.synth.drums import KITS
 from rerank.generators.synth.instruments import INSTRUMENTS
-from rerank.generators.synth.lexicon import FASTEST, MOODS, SLOWEST
-from rerank.generators.synth.score import BASSES, Plan
+from rerank.generators.synth.lexicon import BASSES, FASTEST, MOODS, SLOWEST
+from rerank.generators.synth.score import Plan
 from rerank.generators.synth.styles import STYLES
 from rerank.generators.synth.voice import VOWELS
 from rerank.generators.synth.words import Mode, Request

@@ -10,8 +10,6 @@ from rerank.generators.synth.words import Mode
 
 Role = Literal["melody", "voice", "harmony", "bass", "colour", "drums"]
 
-BASSES = ("bass guitar", "upright bass", "synth bass")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:

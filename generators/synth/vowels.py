@@ -77,6 +77,10 @@ def vowels_of(text: str) -> list[str]:
     return [vowel for word in re.findall(r"[a-z]+(?:'[a-z]+)*", plain) for vowel in _vowels(word)]
 
 
+_LONGEST = 30
+"""Letters of the longest word whose endings are looked at; what is longer is no word."""
+
+
 def _vowels(word: str) -> tuple[str, ...]:
     """Return the vowels of one word in small plain letters, with or without an apostrophe."""
     if word in _WORDS:
@@ -85,7 +89,7 @@ def _vowels(word: str) -> tuple[str, ...]:
         return _vowels(word.split("'")[0])
     if len(word) > 3 and word[-2:] in ("ed", "es") and word[:-1] in _WORDS:
         return _WORDS[word[:-1]]
-    if word.endswith("ing") and re.search("[aeiouy]", word[:-3]):
+    if len(word) <= _LONGEST and word.endswith("ing") and re.search("[aeiouy]", word[:-3]):
         stem = word[:-3]
         dropped = re.search(r"(^|[^aeiou])[aeiou][^aeiouwxy]$", stem) or stem[-1] in "vz"
         return (*_vowels(stem + "e" if dropped and stem not in _WORDS else stem), "ih")

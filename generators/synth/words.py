@@ -18,6 +18,7 @@ from typing import Any, Literal, cast
 from rerank.generators.synth.drums import KITS
 from rerank.generators.synth.lexicon import (
     ALONE_WORDS,
+    BASSES,
     DYNAMICS_WORDS,
     FASTEST,
     GENRE_WORDS,
@@ -36,13 +37,14 @@ Dynamics = Literal["quiet", "loud"]
 Recording = Literal["low", "high"]
 Voice = Literal["male", "female", "any", "none"]
 
+_GUITARS = ("acoustic guitar", "electric guitar", "distorted guitar")
 _PITCH_CLASSES = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}
 _NEGATION = re.compile(
     r"\b(?:no|not|without|minus|lacks?|lacking|free of|isn't|aren't)\s+(?:any\s+|other\s+|a\s+|an\s+)?$"
 )
 _NEGATED_LIST = re.compile(r"\b(?:no|without)\s+(?:\w+\s+){1,3}(?:or|nor|and no)\s+$")
 _BPM = re.compile(
-    r"(\d{2,3}(?:\.\d+)?)\s*(?:bpm\b|beats per minute)|(?:bpm|tempo)\s*(?:of|is|:|=|at)?\s*(\d{2,3}(?:\.\d+)?)"
+    r"(?<!\d)(\d{2,3}(?:\.\d+)?)\s*(?:bpm\b|beats per minute)|(?:bpm|tempo)\s*(?:of|is|:|=|at)?\s*(\d{2,3}(?:\.\d+)?)"
 )
 _KEY = re.compile(
     r"\b(?:(?P<named>[A-G])|[Kk]ey (?:of|is) (?P<said>[A-Ga-g]))[ ]?(?P<sign>sharp|flat|#|♯|♭|b(?![a-z]))?"
@@ -129,7 +131,6 @@ def _lexicon() -> dict[str, list[tuple[str, object]]]:
         lexicon[f"solo {instrument}"] = [("alone", True), ("instrument", instrument)]
     lexicon["solo guitar"] = [("alone", True), ("instrument", "acoustic guitar")]
     lexicon["guitar"] = lexicon["guitars"] = [("guitar", None)]
-    lexicon["punchy kick"] = lexicon["punchy snare"] = [("instrument", "acoustic kit")]
     return lexicon
 
 
@@ -162,8 +163,8 @@ def read_text(text: str) -> Request:
         for attribute, value in _lexicon()[match.group()]:
             if not negated:
                 found.setdefault(attribute, []).append(value)
-            elif attribute == "instrument":
-                excluded.update(KITS if value in KITS else (str(value),))
+            elif attribute in ("instrument", "guitar"):
+                excluded.update(_meant(match.group(), str(value)))
             elif attribute == "voice" and value != "none":
                 voice_excluded = True
     genre = _most_common(found.get("genre"))
@@ -186,6 +187,17 @@ def read_text(text: str) -> Request:
         recording=cast(Recording | None, _most_common(found.get("recording"))),
         voice="none" if voice_excluded else _voice_of(found),
     )
+
+
+def _meant(phrase: str, instrument: str) -> tuple[str, ...]:
+    """Return what a phrase rules out: "no drums" all kits, "no bass" all basses, "no guitar" all guitars."""
+    if instrument in KITS:
+        return KITS
+    if phrase in ("guitar", "guitars"):
+        return _GUITARS
+    if phrase in ("bass", "bass line", "bassline"):
+        return BASSES
+    return (instrument,)
 
 
 def _most_common(values: list[object] | None) -> str | None:

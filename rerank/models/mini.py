@@ -70,7 +70,7 @@ class Vocabulary:
 
         An n-gram counts once for each different word it is in. Ties are in alphabetical order.
         """
-        words = Counter(word for text in texts for word in split_words(text) if not word[0].isdigit())
+        words = Counter(word for text in texts for word in split_words(text) if not word[0].isdecimal())
         ngrams = Counter(gram for word in words for gram in word_ngrams(word))
         by_count = sorted(words, key=lambda word: (-words[word], word))
         frequent = sorted(ngrams, key=lambda gram: (-ngrams[gram], gram))
@@ -149,7 +149,7 @@ class MiniTextTower(nn.Module):
         """Return the ids of one word, and remember them."""
         if len(self._known) >= _CACHE_SIZE:
             self._known.clear()
-        if word[0].isdigit():
+        if word[0].isdecimal():
             found = WordIds(NUMBER, (), min(float(word), 1e12))
         else:
             grams = (self._ngram_ids.get(gram) for gram in word_ngrams(word))

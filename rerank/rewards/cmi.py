@@ -5,6 +5,7 @@
 **Conventions**: every reward is the network's raw output, higher is better; zero and one mean nothing in themselves.
 """
 
+import hashlib
 import json
 import math
 from collections import defaultdict
@@ -58,6 +59,7 @@ class CmiReward:
         model: the network with both towers.
         name: what the reward model is called.
         licence: of the weights.
+        version: see `RewardInfo`.
         chunk_duration: in seconds.
         device: "auto" (the GPU if there is one), or a torch device name.
 
@@ -71,6 +73,7 @@ class CmiReward:
         *,
         name: str = "cmi",
         licence: str = "unknown",
+        version: str = "",
         chunk_duration: float = 10.0,
         device: str = "auto",
     ) -> None:
@@ -83,6 +86,7 @@ class CmiReward:
             sample_rate=SAMPLE_RATE,
             conditions=frozenset({"text", "lyrics", "reference"}),
             licence=licence,
+            version=version,
         )
 
     @property
@@ -222,7 +226,8 @@ def load_mini(*, path: str | Path | None = None, device: str = "auto") -> CmiRew
         raise WeightsError(f"the reward model in {folder} is broken ({error}); copy or train it again") from error
     _check_fit(tensors, model, folder)
     model.load_state_dict({key: value.float() for key, value in tensors.items()}, strict=True)
-    return CmiReward(model, name="cmi-mini", licence="Apache-2.0", device=device)
+    version = hashlib.sha256(weights).hexdigest()[:12]
+    return CmiReward(model, name="cmi-mini", licence="Apache-2.0", version=version, device=device)
 
 
 def _read(folder: Traversable, name: str) -> bytes:

@@ -8,10 +8,18 @@ from rerank.training.cmi_mini import TrainOptions
 _GOALS = (
     ("pair accuracy, musicality", 0.92, "of two takes whose true musicality differs by 0.2, the better one is above"),
     ("pair accuracy, alignment", 0.88, "the same for true alignment"),
-    ("best-of-n gain", 0.75, "(true value of the chosen - mean) / (true best - mean), combined reward, best of 10"),
+    (
+        "best-of-n gain, combined",
+        0.75,
+        "(true value of the chosen - mean) / (true best - mean), averaged over captions, best of 10",
+    ),
     ("lyrics, combined", 0.75, "the lyrics that are sung are above other lyrics"),
     ("reference, combined", 0.85, "the reference that was followed is above another one"),
-    ("text, combined", 0.90, "the right caption is above one with another tempo, mood and instruments"),
+    (
+        "text, combined",
+        0.90,
+        "the right caption is above one with another mood, other instruments and no fitting tempo",
+    ),
     ("damage, combined", 0.95, "audio is above the same audio damaged in ways that training never used"),
 )
 
@@ -26,14 +34,15 @@ generators. For real generators use `cmi-rm`.
 
 ## What it reaches
 
-On captions, templates, lyric lines, seeds and damages that training never used; {prompts} captions and as many cases
-of each other measure.
+On captions, templates, lyric lines, seeds and damages that training never used; {prompts} captions with ten takes
+each, and as many cases of each other measure. Lyrics, reference and text are judged on takes without faults, damage at
+a severity of 0.5 to 1; `rerank/eval/agreement.py` says exactly how.
 
 | measure | reached | goal | meaning |
 | --- | --- | --- | --- |
 {rows}
 
-All numbers are in `cmi-mini.json` beside this file. Made again by `rerank eval agreement`.
+All numbers are in `cmi-mini.json` beside this file; `rerank eval agreement` makes them again.
 
 ## How it was made
 
@@ -64,9 +73,9 @@ def model_card(options: TrainOptions, report: Mapping[str, Any]) -> str:
     """
     metrics = report["metrics"]
     rows = [
-        f"| {name} | {metrics[name]:.3f} | {goal:.2f} | {meaning} |"
+        f"| {name} | {value:.3f} | {goal:.2f} | {meaning} |"
         for name, goal, meaning in _GOALS
-        if name in metrics
+        if (value := metrics.get(name)) is not None
     ]
     return _TEMPLATE.format(
         prompts=report["options"]["prompts"],

@@ -6,7 +6,8 @@ preferences by Bradley-Terry with label smoothing, and last from the clean truth
 regression, with modality dropout. The weights that are kept are a running mean over the last stage.
 
 A step depends on the options and its number alone, and a checkpoint holds all that the next step needs, so a run that
-was stopped goes on as if it had not been.
+was stopped goes on as if it had not been. On another kind of processor, or with another number of threads, sums come
+out differently in the last digits, and so do the weights.
 """
 
 import json
@@ -26,6 +27,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from rerank.errors import InvalidInput
+from rerank.files import make_folder, write_bytes
 from rerank.models.cmi import RewardModel
 from rerank.models.mini import MiniAudioTower, MiniConfig, Vocabulary, build_mini
 from rerank.models.transformer import Tokens
@@ -80,6 +82,12 @@ class TrainOptions:
         for name in ("shards", "shard_prompts", "prompts", "processes", "checkpoint_every", "truth_steps"):
             if getattr(self, name) < 1:
                 raise InvalidInput(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("tower_steps", "preference_steps"):
+            if getattr(self, name) < 0:
+                raise InvalidInput(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.shards * self.shard_prompts < self.prompts:
+            held = self.shards * self.shard_prompts
+            raise InvalidInput(f"a step takes {self.prompts} prompts and the data would hold {held}; raise shards")
 
     @property
     def steps(self) -> int:
@@ -120,12 +128,15 @@ def train(folder: Path, options: TrainOptions, on_progress: Callable[[Progress],
 
 
 def _claim(folder: Path, options: TrainOptions) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     path = folder / "options.json"
-    document = json.dumps(asdict(options), indent=1)
-    if path.exists() and path.read_text(encoding="utf-8") != document:
+    # how many processes render and how often is saved makes no difference to the result
+    chosen = {name: value for name, value in asdict(options).items() if name not in ("processes", "checkpoint_every")}
+    document = json.dumps(chosen, indent=1)
+    if not path.exists():
+        write_bytes(path, document.encode())
+    elif path.read_text(encoding="utf-8") != document:
         raise InvalidInput(f"{folder} holds a run with other options; give another folder or the options of {path}")
-    path.write_text(document, encoding="utf-8")
 
 
 class Trainer:
@@ -310,6 +321,9 @@ def regression_loss(rewards: Tensor, truth: Tensor) -> Tensor:
 
 def _has_fast_bfloat16() -> bool:
     """Return whether the processor multiplies bfloat16 matrices in hardware."""
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    flags = ("avx512_bf16", "amx_bf16", "asimdbf16", "bf16")
+    try:
+        found = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+    except OSError:
         return False
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return any(flag in found for flag in flags)

@@ -7,6 +7,7 @@ goes on with those that are missing. Each clip is stored twice, as it was made a
 """
 
 import json
+import multiprocessing
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -153,11 +154,16 @@ def render(
     folder.mkdir(parents=True, exist_ok=True)
     missing = [index for index in range(shards) if not (folder / f"{index:04d}.json").exists()]
     on_progress(shards - len(missing), shards)
-    with ProcessPoolExecutor(max_workers=processes) as pool:
+    # fresh processes: a fork of one in which torch has threads may hang
+    with ProcessPoolExecutor(max_workers=processes, mp_context=multiprocessing.get_context("spawn")) as pool:
         jobs = [pool.submit(_write_shard, folder, index, prompts, seed * 100_000 + index) for index in missing]
-        for done, job in enumerate(as_completed(jobs), start=1):
-            job.result()
-            on_progress(shards - len(missing) + done, shards)
+        try:
+            for done, job in enumerate(as_completed(jobs), start=1):
+                job.result()
+                on_progress(shards - len(missing) + done, shards)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _write_shard(folder: Path, index: int, prompts: int, seed: int) -> None:

@@ -1,0 +1,57 @@
+"""What the README shows is run as it stands there."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import rerank
+from rerank.cli import app
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```\n(.*?)```", README, re.DOTALL)
+COMMANDS = [line for block in BLOCKS for line in block.splitlines() if re.match("rerank (?!eval|train|ui)", line)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the files that the examples name, and the current one."""
+    monkeypatch.chdir(tmp_path)
+    takes = rerank.generate("energetic funk with slap bass", n=2, duration=1.5)
+    (tmp_path / "takes").mkdir()
+    for candidate in takes:
+        candidate.save(tmp_path / "takes" / f"{candidate.index}.wav")
+    takes.best.save(tmp_path / "demo.mp3")
+    takes.best.save(tmp_path / "take.wav")
+    return tmp_path
+
+
+def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "example.py").write_text(example, encoding="utf-8")
+    subprocess.run([sys.executable, "example.py"], check=True)
+    assert (tmp_path / "best.wav").exists()
+
+
+def test_there_are_commands() -> None:
+    assert len(COMMANDS) >= 5
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_runs(command: str, folder: Path) -> None:
+    arguments = [
+        str(path)
+        for word in shlex.split(command)[1:]
+        for path in (sorted(folder.glob(word)) if "*" in word else [word])
+    ]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+
+
+def test_every_number_of_the_benchmark_has_its_command() -> None:
+    assert "rerank eval speed" in README and "rerank eval agreement" in README
