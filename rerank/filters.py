@@ -21,6 +21,7 @@ _FRAME = 0.1  # s, over which a level is measured
 _WINDOW = 0.032  # s, of a spectrum
 _SEGMENTS = 128  # of a fingerprint
 _BANDS = 32
+_FRAMES_AT_ONCE = 2048  # so that an hour of audio does not take gigabytes
 _DYNAMIC_RANGE = 60.0  # dB below the loudest cell that a fingerprint looks at
 
 
@@ -228,10 +229,13 @@ def _band_power(waveform: NDArray[np.float32], sample_rate: int, size: int) -> N
     hop = size // 2
     count = 1 + (len(waveform) - size) // hop
     frames = np.lib.stride_tricks.sliding_window_view(waveform, size)[::hop]
-    spectrum = np.square(np.abs(np.fft.rfft(frames * np.hanning(size).astype(np.float32), axis=1)))
+    window = np.hanning(size).astype(np.float32)
     edges = np.round(np.geomspace(50, 8_000, _BANDS + 1) * size / sample_rate).astype(int)
-    spectrum = spectrum[:, : edges[-1]]
-    bands = np.add.reduceat(spectrum, np.minimum(edges[:-1], spectrum.shape[1] - 1), axis=1)
+    bands = np.empty((count, _BANDS))
+    for start in range(0, count, _FRAMES_AT_ONCE):
+        block = np.fft.rfft(frames[start : start + _FRAMES_AT_ONCE] * window, axis=1)[:, : edges[-1]]
+        power = np.square(np.abs(block))
+        bands[start : start + len(block)] = np.add.reduceat(power, np.minimum(edges[:-1], power.shape[1] - 1), axis=1)
     segments = np.linspace(0, count, min(_SEGMENTS, count) + 1).astype(int)[:-1]
     return np.asarray(np.add.reduceat(bands, segments, axis=0).T, dtype=np.float64)
 

@@ -5,12 +5,17 @@ import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 
 from rerank.audio import Audio
 from rerank.data import Candidate, Prompt
 from rerank.protocols import Condition, GeneratorInfo, Progress, RewardInfo
+
+# how long one example takes says nothing on a busy machine
+hypothesis.settings.register_profile("rerank", deadline=None)
+hypothesis.settings.load_profile("rerank")
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLE_RATE = 16_000

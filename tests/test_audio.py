@@ -151,7 +151,7 @@ def test_read_limits_the_duration(tmp_path: Path, suffix: str) -> None:
         read(path, max_duration=2.0)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     time=st.integers(0, 3_000),
     source=st.sampled_from([8_000, 16_000, 44_100, 48_000]),

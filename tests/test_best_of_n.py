@@ -44,7 +44,7 @@ def facts(candidate: Candidate) -> tuple[Any, ...]:
 
 
 @given(n=st.integers(1, 6), more=st.integers(0, 4), seed=st.integers(0, 2**40))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_a_run_is_the_beginning_of_a_longer_one(n: int, more: int, seed: int) -> None:
     short, long = generate(n, seed=seed), generate(n + more, seed=seed)
     by_index = {candidate.index: facts(candidate) for candidate in long.candidates}

@@ -1,7 +1,6 @@
 """The main job with the built-in generator and reward model, as the three kinds of user meet it."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -101,11 +100,3 @@ def test_research_commands_write_reports(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     metrics = json.loads(done.stdout)["metrics"]
     assert metrics["cold start"] > 0 and metrics["peak memory"] > 50
-
-
-def test_import_is_quick_and_light() -> None:
-    code = "import sys, rerank; print([m for m in ('torch', 'gradio', 'transformers', 'scipy') if m in sys.modules])"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ)
-    )
-    assert done.stdout.strip() == "[]"

@@ -49,7 +49,7 @@ def test_each_filter_names_its_fault_and_can_be_switched_off(name: str) -> None:
 
 
 @given(seed=st.integers(0, 10_000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_sound_audio_passes(seed: int) -> None:
     assert sound_fault(take(seed), Filters(), DURATION) is None
 

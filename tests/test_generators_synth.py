@@ -60,7 +60,7 @@ def test_mood_is_the_mean_of_the_moods_named() -> None:
     assert read_text("happy and sad").mood == pytest.approx(((happy[0] + sad[0]) / 2, (happy[1] + sad[1]) / 2))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(max_size=300))
 def test_any_text_can_be_read(text: str) -> None:
     assert isinstance(read_text(text), Request)
@@ -92,7 +92,7 @@ def test_every_genre_fills_its_time_with_all_its_instruments(genre: str) -> None
     assert all(0 <= note.start < plan.duration and note.duration > 0 and 0 < note.velocity <= 1 for note in notes)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.sampled_from(list(STYLES)), st.floats(40, 260), st.floats(1, 30), st.integers(0, 2**31))
 def test_composes_at_any_tempo_and_duration(genre: str, tempo: float, duration: float, seed: int) -> None:
     plan = replace(_plan(genre).plan, tempo=tempo, duration=duration, voice="male", vowels=("ah", "ee"))
@@ -124,7 +124,7 @@ def test_seeds_differ_in_departures_and_faults() -> None:
     assert min(k["alignment"] for k in known) < 0.7 < max(k["alignment"] for k in known)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.dictionaries(st.sampled_from(list(truth.FAULT_COSTS)), st.floats(0, 1)))
 def test_more_faults_never_raise_musicality(given_faults: dict[str, float]) -> None:
     value = truth.musicality(given_faults)
