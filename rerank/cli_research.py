@@ -101,7 +101,7 @@ def eval_speed(
 
 def _stages(steps: str) -> dict[str, int]:
     numbers = steps.split(",")
-    if len(numbers) != 3 or not all(number.strip().isdigit() for number in numbers):
+    if len(numbers) != 3 or not all(number.strip().isdecimal() for number in numbers):
         raise typer.BadParameter(f"--steps {steps!r} must be three whole numbers, such as 1500,300,1400")
     names = ("tower_steps", "preference_steps", "truth_steps")
     return dict(zip(names, map(int, numbers), strict=True))

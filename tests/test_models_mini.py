@@ -12,12 +12,11 @@ from rerank.models.mini import (
     MiniAudioTower,
     MiniConfig,
     MiniTextTower,
-    Vocabulary,
     build_mini,
     mini_config,
     mini_vocabulary,
-    split_words,
 )
+from rerank.models.vocabulary import Vocabulary, split_words
 
 TEXTS = [
     "A slow piano ballad in C# minor, 72 BPM",

@@ -15,7 +15,8 @@ from rerank.audio import Audio
 from rerank.data import Prompt
 from rerank.errors import InvalidInput, OutputError, WeightsError
 from rerank.models.cmi import RewardModel
-from rerank.models.mini import MiniConfig, Vocabulary, build_mini
+from rerank.models.mini import MiniConfig, build_mini
+from rerank.models.vocabulary import Vocabulary
 from rerank.protocols import Reward
 from rerank.rewards.cmi import CmiReward, load_mini, resolve_device, save_mini
 

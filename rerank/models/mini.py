@@ -3,13 +3,8 @@
 **Conventions**: mono waveforms at 24 kHz in [-1, 1]; 6.25 audio tokens per second; one text token per word or number.
 """
 
-import json
 import math
-import re
-import unicodedata
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -18,73 +13,24 @@ from torch import Tensor, nn
 from rerank.models.cmi import CmiConfig, RewardModel
 from rerank.models.mel import LogMel
 from rerank.models.transformer import Tokens, Transformer, positions
+from rerank.models.vocabulary import Vocabulary, split_words, word_ngrams
 
 SAMPLE_RATE = 24000
+_HOP = 480
+FRAMES_PER_SECOND = SAMPLE_RATE / _HOP
+"""Of the spectrogram."""
+
+TOKENS_PER_SECOND = FRAMES_PER_SECOND / 8
+"""Of audio: two strides of 2 in the convolutions, and pairs of what comes out are averaged."""
+
 POSITION_SCALE = 0.3
 """Size of the position signal beside token vectors of about unit size."""
 
 UNKNOWN, NUMBER = 0, 1
 """Word ids that stand for words outside the vocabulary and for numbers; the vocabulary's words follow."""
 
-_TOKEN = re.compile(r"(?<![^\W_])[a-g]#|[^\W\d_]+(?:'[^\W\d_]+)*|\d+(?:\.\d+)?")
 _OCTAVE_RATES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0)
 _CACHE_SIZE = 100_000
-
-
-def split_words(text: str) -> list[str]:
-    """Return the words and numbers of `text`, lower case, without accents and punctuation.
-
-    >>> split_words("A café waltz in C#, 92.5BPM; don't stop!")
-    ['a', 'cafe', 'waltz', 'in', 'c#', '92.5', 'bpm', "don't", 'stop']
-    """
-    if not text.isascii():
-        text = text.translate({0x2019: "'", 0x266F: "#", 0x266D: "b"})
-        text = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", text))
-        text = "".join(character for character in text if not unicodedata.combining(character))
-    return _TOKEN.findall(text.lower())
-
-
-def word_ngrams(word: str) -> list[str]:
-    """Return the character n-grams (n = 1 to 3) of a word between boundary marks, each once, in order of appearance.
-
-    >>> word_ngrams("lo")
-    ['l', 'o', '<l', 'lo', 'o>', '<lo', 'lo>']
-    """
-    marked = f"<{word}>"
-    grams = (marked[start : start + n] for n in (1, 2, 3) for start in range(len(marked) - n + 1))
-    return [gram for gram in dict.fromkeys(grams) if gram not in "<>"]
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """The words and character n-grams that a text tower knows, most frequent first."""
-
-    words: list[str]
-    ngrams: list[str]
-
-    @classmethod
-    def learn(
-        cls, texts: Iterable[str], min_count: int = 2, max_words: int | None = None, max_ngrams: int = 5000
-    ) -> "Vocabulary":
-        """Return the words that stand at least `min_count` times in `texts`, and the most frequent n-grams of all.
-
-        An n-gram counts once for each different word it is in. Ties are in alphabetical order.
-        """
-        words = Counter(word for text in texts for word in split_words(text) if not word[0].isdecimal())
-        ngrams = Counter(gram for word in words for gram in word_ngrams(word))
-        by_count = sorted(words, key=lambda word: (-words[word], word))
-        frequent = sorted(ngrams, key=lambda gram: (-ngrams[gram], gram))
-        return cls([word for word in by_count if words[word] >= min_count][:max_words], frequent[:max_ngrams])
-
-    def to_json(self) -> str:
-        """Return the vocabulary as a JSON document."""
-        return json.dumps(asdict(self), ensure_ascii=False, indent=0)
-
-    @classmethod
-    def from_json(cls, document: str) -> "Vocabulary":
-        """Return the vocabulary that `to_json` wrote."""
-        content = json.loads(document)
-        return cls(list(content["words"]), list(content["ngrams"]))
 
 
 class WordIds(NamedTuple):
@@ -228,7 +174,7 @@ class MiniAudioTower(nn.Module):
     ) -> None:
         super().__init__()
         self.dim = dim
-        self.mel = LogMel(SAMPLE_RATE, hop=480)
+        self.mel = LogMel(SAMPLE_RATE, hop=_HOP)
         self.stem = nn.Sequential(
             _convolution(1, 32, (2, 2)), _convolution(32, 64, (2, 2)), _convolution(64, 96, (2, 1))
         )

@@ -28,8 +28,9 @@ from rerank.errors import InvalidInput, WeightsError
 from rerank.files import make_folder, write_bytes
 from rerank.models.cmi import AXES, RewardModel
 from rerank.models.mel import SHORTEST
-from rerank.models.mini import MiniConfig, Vocabulary, build_mini, mini_config, mini_vocabulary
+from rerank.models.mini import MiniConfig, build_mini, mini_config, mini_vocabulary
 from rerank.models.transformer import Tokens
+from rerank.models.vocabulary import Vocabulary
 from rerank.protocols import RewardInfo
 
 SAMPLE_RATE = 24000

@@ -15,10 +15,10 @@ from torch import Tensor
 from rerank.generators.synth.truth import Facts, alignment, musicality
 from rerank.generators.synth.voice import vowels_of
 from rerank.generators.synth.words import Heard, Request, read_text
+from rerank.models.mini import FRAMES_PER_SECOND
 from rerank.training.dataset import CANDIDATES, DURATION, Shard
 from rerank.training.prompts import captions, lyrics, sentence
 
-FRAMES_PER_SECOND = 50
 MORE_TEXTS, MORE_LYRICS = 40, 12
 """Texts and lyrics of a batch that belong to no candidate: reading is cheap beside listening."""
 
@@ -164,7 +164,7 @@ class _Builder:
         where = list(self.clips)
         shards = self.batches.shards
         whole = round(DURATION * FRAMES_PER_SECOND)
-        frames = whole if self.rng.random() < 0.8 else int(self.rng.integers(3 * FRAMES_PER_SECOND, whole))
+        frames = whole if self.rng.random() < 0.8 else int(self.rng.integers(round(3 * FRAMES_PER_SECOND), whole))
         start = int(self.rng.integers(whole - frames + 1))
         cut = [(shards[s].damaged if d else shards[s].clean)[c][:, start : start + frames] for s, c, d in where]
         spectrograms = torch.from_numpy(np.stack(cut)).float()

@@ -10,10 +10,10 @@ was stopped goes on as if it had not been. On another kind of processor, or with
 out differently in the last digits, and so do the weights.
 """
 
+import io
 import json
 import logging
 import math
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,30 +22,24 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from rerank.errors import InvalidInput
 from rerank.files import make_folder, write_bytes
 from rerank.models.cmi import RewardModel
-from rerank.models.mini import MiniAudioTower, MiniConfig, Vocabulary, build_mini
+from rerank.models.mini import MiniAudioTower, MiniConfig, build_mini
 from rerank.models.transformer import Tokens
+from rerank.models.vocabulary import Vocabulary
 from rerank.protocols import Progress
 from rerank.rewards.cmi import save_mini
 from rerank.training import dataset
 from rerank.training.batches import Batch, Batches, read_cached
 from rerank.training.facts import FactHeads, audio_targets, spelling_targets, text_targets
+from rerank.training.losses import preference_loss, regression_loss
 from rerank.training.prompts import captions, lyrics, sentence
 
 log = logging.getLogger("rerank")
-
-SMOOTHING = 0.2
-NOISE = 0.1
-"""Temperature of a noisy preference: how much truth differs before a judge is mostly right."""
-TANH_SCALE = 3.0
-"""Reward at which the regression is well into saturation; rewards run over about twice that."""
-TANH_RANGE = 0.85
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +76,7 @@ class TrainOptions:
         for name in ("shards", "shard_prompts", "prompts", "processes", "checkpoint_every", "truth_steps"):
             if getattr(self, name) < 1:
                 raise InvalidInput(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("tower_steps", "preference_steps"):
+        for name in ("seed", "tower_steps", "preference_steps"):
             if getattr(self, name) < 0:
                 raise InvalidInput(f"{name} must not be negative, got {getattr(self, name)}")
         if self.shards * self.shard_prompts < self.prompts:
@@ -217,10 +211,10 @@ class Trainer:
         rewards = model.score_tokens(of_pair, Tokens.of(audio[batch.clip_of])).float()
         losses = {"hearing": self.options.facts_weight * self.hearing_loss(batch, audio)}
         if stage == "preferences":
-            return {**losses, "preference": preference_loss(rewards, batch, noise=NOISE)}
+            return {**losses, "preference": preference_loss(rewards, batch, noisy=True)}
         return {
             **losses,
-            "preference": preference_loss(rewards, batch, noise=0.0),
+            "preference": preference_loss(rewards, batch, noisy=False),
             "regression": regression_loss(rewards, batch.truth),
         }
 
@@ -247,9 +241,9 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "losses": self.losses,
         }
-        temporary = self.folder / "checkpoint.part"
-        torch.save(state, temporary)
-        os.replace(temporary, self.folder / "checkpoint.pt")
+        content = io.BytesIO()
+        torch.save(state, content)
+        write_bytes(self.folder / "checkpoint.pt", content.getvalue())
         recent = self.losses[-self.options.checkpoint_every :]
         means = {name: float(np.mean([row[name] for row in recent if name in row])) for name in recent[-1]}
         log.info("step %d of %d: %s", self.step, self.options.steps, {n: round(v, 3) for n, v in means.items()})
@@ -279,44 +273,6 @@ def learn_vocabulary(seed: int) -> Vocabulary:
     rng = np.random.default_rng([seed, 3])
     own = [make(rng, "train") for make in (sentence, lyrics) for _ in range(2000)]
     return Vocabulary.learn([*captions("train"), *own], min_count=3, max_words=3500, max_ngrams=5000)
-
-
-def preference_loss(rewards: Tensor, batch: Batch, noise: float) -> Tensor:
-    """Return the Bradley-Terry loss over all comparisons of a batch, both axes.
-
-    Candidates under one prompt are compared on both axes, twins (one candidate under two prompts) on alignment.
-
-    Args:
-        rewards: of each pair.
-        batch: that they are of.
-        noise: 0 takes the better one by truth (true ties are left out); above 0 draws a judge's choice, whose odds
-            follow the truth at that temperature, and smooths the label.
-
-    Shape:
-        rewards: `[pairs, 2]`
-    """
-    same = batch.prompt_of[:, None] == batch.prompt_of[None, :]
-    first, second = torch.nonzero(torch.triu(same, diagonal=1), as_tuple=True)
-    gap = (batch.truth[first] - batch.truth[second]).flatten()
-    margin = (rewards[first] - rewards[second]).flatten()
-    if len(batch.twins):
-        one, two = batch.twins.T
-        gap = torch.cat([gap, (batch.truth[one] - batch.truth[two])[:, 0]])
-        margin = torch.cat([margin, (rewards[one] - rewards[two])[:, 0]])
-    if noise > 0:
-        chosen = (torch.rand_like(gap) < torch.sigmoid(gap / noise)).float()
-        return F.binary_cross_entropy_with_logits(margin, chosen * (1 - SMOOTHING) + SMOOTHING / 2)
-    told = gap.abs() > 0.02
-    return F.softplus(-margin[told] * gap[told].sign()).mean() if told.any() else margin.sum() * 0
-
-
-def regression_loss(rewards: Tensor, truth: Tensor) -> Tensor:
-    """Return the squared error of tanh(reward / scale) against the truth, moved to [-0.85, 0.85].
-
-    Shape:
-        rewards, truth: `[pairs, 2]`
-    """
-    return 3 * F.mse_loss(torch.tanh(rewards / TANH_SCALE), TANH_RANGE * (2 * truth - 1))
 
 
 def _has_fast_bfloat16() -> bool:

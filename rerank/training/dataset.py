@@ -6,9 +6,9 @@ goes on with those that are missing. Each clip is stored twice, as it was made a
 **Conventions**: spectrograms are those of `LogMel` as `MiniAudioTower` reads them, float16 `[clips, mels, frames]`.
 """
 
+import io
 import json
 import multiprocessing
-import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from rerank.audio import Audio, resample
+from rerank.files import make_folder, write_bytes
 from rerank.generators.synth import make
 from rerank.generators.synth.listen import listen
 from rerank.generators.synth.truth import Facts
@@ -151,7 +152,7 @@ def render(
         processes: that work at the same time.
         on_progress: called after each shard.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     missing = [index for index in range(shards) if not (folder / f"{index:04d}.json").exists()]
     on_progress(shards - len(missing), shards)
     # fresh processes: a fork of one in which torch has threads may hang
@@ -170,18 +171,13 @@ def _write_shard(folder: Path, index: int, prompts: int, seed: int) -> None:
     torch.set_num_threads(1)
     shard = render_shard(seed, prompts)
     for name in ("clean", "damaged"):
-        _atomically(folder / f"{index:04d}.{name}.npy", getattr(shard, name))
+        content = io.BytesIO()
+        np.save(content, getattr(shard, name))
+        write_bytes(folder / f"{index:04d}.{name}.npy", content.getvalue())
     document = {name: value for name, value in asdict(shard).items() if name not in ("clean", "damaged")}
-    temporary = folder / f"{index:04d}.json.part"
-    temporary.write_text(json.dumps(document), encoding="utf-8")
-    os.replace(temporary, folder / f"{index:04d}.json")  # written last: a shard with it is complete
-
-
-def _atomically(path: Path, array: NDArray[np.float16]) -> None:
-    temporary = path.with_suffix(".part")
-    with temporary.open("wb") as file:
-        np.save(file, array)
-    os.replace(temporary, path)
+    write_bytes(
+        folder / f"{index:04d}.json", json.dumps(document).encode()
+    )  # written last: a shard with it is complete
 
 
 def load(folder: Path, index: int) -> Shard:

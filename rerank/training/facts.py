@@ -20,8 +20,9 @@ from rerank.generators.synth.styles import STYLES
 from rerank.generators.synth.truth import FAULT_COSTS, Facts
 from rerank.generators.synth.voice import VOWELS, vowels_of
 from rerank.generators.synth.words import Request
-from rerank.models.mini import split_words
+from rerank.models.mini import TOKENS_PER_SECOND
 from rerank.models.transformer import Tokens
+from rerank.models.vocabulary import split_words
 from rerank.training.damage import DAMAGES
 
 GENRES = tuple(STYLES)
@@ -32,7 +33,6 @@ VOICES = (None, "male", "female", "any", "none")
 DYNAMICS = (None, "quiet", "medium", "loud")
 RECORDINGS = (None, "low", "high")
 TEMPO_CLASSES = 24
-TOKENS_PER_SECOND = 6.25
 
 Targets = Mapping[str, Tensor]
 
