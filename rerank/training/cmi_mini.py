@@ -42,6 +42,10 @@ from rerank.training.prompts import captions, lyrics, sentence
 log = logging.getLogger("rerank")
 
 
+TOWER_COSINE = 32 / 15
+"""Length of the towers' learning rate schedule, as a multiple of their stage."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
     """Options of a training run.
@@ -64,10 +68,10 @@ class TrainOptions:
     shard_prompts: int = 50
     tower_steps: int = 1500
     preference_steps: int = 300
-    truth_steps: int = 1400
+    truth_steps: int = 2000
     prompts: int = 8
     learning_rate: float = 1.2e-3
-    facts_weight: float = 0.05
+    facts_weight: float = 0.1
     processes: int = 2
     checkpoint_every: int = 100
     model: MiniConfig = field(default_factory=lambda: MiniConfig(dropout=0.05))
@@ -166,9 +170,12 @@ class Trainer:
         return "preferences" if step < self.options.tower_steps + self.options.preference_steps else "truth"
 
     def learning_rate(self, step: int) -> float:
-        """Return the learning rate: a short warm-up, then half a cosine over the towers' stage and one over the rest."""
+        """Return the learning rate: a short warm-up, then half a cosine; once for the towers and once for the rest.
+
+        The towers stop before the end of theirs: they go on learning in the later stages.
+        """
         options = self.options
-        first, begin, length = options.learning_rate, 0, options.steps
+        first, begin, length = options.learning_rate, 0, round(TOWER_COSINE * options.tower_steps)
         if step >= options.tower_steps:
             first, begin, length = 0.8 * first, options.tower_steps, options.steps - options.tower_steps
         place = (step - begin) / max(length, 1)
