@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rerank.audio import Audio
     from rerank.best_of_n import generate, rank, score
-    from rerank.data import Candidate, Prompt, Ranking
+    from rerank.data import Candidate, Prompt
     from rerank.errors import RerankError
     from rerank.filters import Filters
+    from rerank.ranking import Ranking
     from rerank.registry import load_generator, load_reward
 
 __version__ = "0.1.0"
@@ -38,7 +39,7 @@ _HOMES = {
     "Candidate": "rerank.data",
     "Filters": "rerank.filters",
     "Prompt": "rerank.data",
-    "Ranking": "rerank.data",
+    "Ranking": "rerank.ranking",
     "RerankError": "rerank.errors",
     "generate": "rerank.best_of_n",
     "load_generator": "rerank.registry",

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rerank.errors import InvalidInput, UnreadableAudio
-from rerank.files import write_bytes
+from rerank.files import as_path, write_bytes
 
 Waveform = NDArray[np.float32]
 
@@ -29,6 +29,7 @@ MAX_REFERENCE_DURATION = 600.0
 
 _MAX_CHANNELS = 64  # more is a waveform whose axes are swapped
 _FLAC_MAX_CHANNELS = 8
+_UNKNOWN_LENGTH = 0x7FFF_0000  # from here on, the length in a WAV header is what a program writes that cannot know it
 _FIXED_POINT = {".flac": ("FLAC", "PCM_24"), ".ogg": ("OGG", "VORBIS"), ".mp3": ("MP3", "MPEG_LAYER_III")}
 
 _descriptor_lock = threading.Lock()
@@ -106,10 +107,15 @@ def read(path: str | Path, *, max_duration: float | None = None, finite: bool = 
     """
     import soundfile
 
-    path = Path(path)
+    path = as_path("audio", path)
     _check_file(path)
     try:
-        with _quiet_codec(), soundfile.SoundFile(str(path)) as file:
+        if path.is_file() and (missing := _missing_bytes(path)):
+            raise UnreadableAudio(
+                f"{path} is damaged: {missing} bytes of its sound are missing at its end; get it again"
+            )
+        # as bytes: a file name need not be UTF-8
+        with _quiet_codec(), soundfile.SoundFile(os.fsencode(path)) as file:
             sample_rate, frames = int(file.samplerate), int(file.frames)
             _check_sample_rate(f"{path}: sample rate", sample_rate, UnreadableAudio)
             limit = -1 if max_duration is None else int(max_duration * sample_rate) + 1
@@ -147,7 +153,7 @@ def write(audio: Audio, path: str | Path) -> Path:
             format cannot say so.
         OutputError: the disk is full, or the folder is missing or may not be written.
     """
-    path = Path(path)
+    path = as_path("path", path)
     suffix = path.suffix.lower()
     if suffix == ".wav":
         content = _encode_wav(audio)
@@ -227,6 +233,10 @@ def as_audio(value: AudioLike, *, max_duration: float | None = None, finite: boo
 
 def _from_pair(value: object) -> Audio:
     """Return the audio of `(waveform, sample_rate)`; refuse everything else with the likely cause."""
+    if isinstance(value, tuple | list) and value and all(isinstance(part, str | Path | Audio) for part in value):
+        raise InvalidInput(
+            f"expected one piece of audio, got a {type(value).__name__} of {len(value)}; pass a list of them"
+        )
     if not isinstance(value, tuple | list) or len(value) != 2:
         kind = type(value).__name__
         raise InvalidInput(f"expected audio as a path, an Audio or (waveform, sample_rate), got {kind}")
@@ -235,7 +245,10 @@ def _from_pair(value: object) -> Audio:
         raise InvalidInput("got (sample_rate, waveform); pass (waveform, sample_rate)")
     if hasattr(waveform, "detach"):  # a torch tensor, told without importing torch
         waveform = waveform.detach().cpu().numpy()
-    array = np.asarray(waveform)
+    try:
+        array = np.asarray(waveform)
+    except ValueError as error:
+        raise InvalidInput("waveform has channels of different lengths; pass an array [channels, time]") from error
     if np.issubdtype(array.dtype, np.integer):
         scale = -int(np.iinfo(array.dtype).min) or int(np.iinfo(array.dtype).max)
         raise InvalidInput(
@@ -273,6 +286,21 @@ def _check_file(path: Path) -> None:
         raise UnreadableAudio(f"no such audio file: {path}; check the path")
     if path.is_file() and path.stat().st_size == 0:
         raise UnreadableAudio(f"{path} is empty (0 bytes); record or export it again")
+
+
+def _missing_bytes(path: Path) -> int:
+    """Return how many bytes the header of a WAV file promises beyond its end; 0 for files of other formats."""
+    with open(path, "rb") as file:
+        header = file.read(12)
+        if header[:4] != b"RIFF" or header[8:] != b"WAVE":
+            return 0
+        while len(chunk := file.read(8)) == 8:
+            length = int.from_bytes(chunk[4:], "little")
+            if chunk[:4] == b"data":
+                present = os.fstat(file.fileno()).st_size - file.tell()
+                return max(0, length - present) if length < _UNKNOWN_LENGTH else 0
+            file.seek(length + length % 2, os.SEEK_CUR)
+    return 0
 
 
 def _check_sample_rate(name: str, sample_rate: int, error: type[InvalidInput]) -> None:

@@ -7,18 +7,17 @@ and the generator's options, so a run of 3 is the beginning of a run of 10. Dura
 """
 
 import logging
-import math
-import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast, overload
 
 from rerank.audio import Audio, AudioLike, as_audio
-from rerank.data import Prompt, Ranking, check_whole
+from rerank.data import Prompt, check_whole
 from rerank.errors import InvalidInput, RewardFailed
 from rerank.filters import Filters
 from rerank.protocols import Generator, GeneratorInfo, Reward
+from rerank.ranking import Ranking, is_number
 from rerank.registry import load
 from rerank.run import MAX_CANDIDATES, Options, ProgressCallback, Run, offered_device
 from rerank.scoring import not_finite, score_each
@@ -49,7 +48,11 @@ def generate(
     """Make `n` candidates for a prompt and rank them.
 
     Ctrl-C stops generating: the candidates that are finished are scored, ranked and returned with the status
-    "interrupted". A second one aborts. A callback may do the same by raising KeyboardInterrupt.
+    "interrupted". While they are scored it stops scoring: those that have no reward yet are set aside. A second one
+    aborts. A callback may do the same by raising KeyboardInterrupt.
+
+    A run that fails leaves what it made, and `ranking.json` with the reasons and the status "failed", in `output`; in
+    its subfolder `unfinished` where `output` holds an earlier run, which then stays.
 
     Args:
         prompt: text, or a `Prompt` with all its parts.
@@ -91,9 +94,10 @@ def generate(
     )
     for part in settings.not_followed:
         logger.warning("generator %s does not follow %s: only the reward model gets it", source.info.name, part)
-    run.until_interrupted(lambda: run.generate(source, followed, range(seed, seed + n), float(duration)))
-    run.check_generated(source.info.name)
-    return run.finish(settings)
+    with run.kept_on_failure(settings):
+        run.until_interrupted(lambda: run.generate(source, followed, range(seed, seed + n), float(duration)))
+        run.check_generated(source.info.name)
+        return run.finish(settings)
 
 
 def rank(
@@ -124,17 +128,16 @@ def rank(
         RewardFailed: the reward model failed on every candidate.
         OutputError: `output` cannot be written; what was written before stays.
     """
-    if isinstance(audio, str | Path | Audio | tuple):
-        raise InvalidInput(f"rank takes a list of audio, got one {type(audio).__name__}; pass [audio], or use score")
-    pieces = list(audio)
+    pieces = _several(audio)
     check_whole("the number of audio files", len(pieces), 1, MAX_CANDIDATES)
     options = Options.checked(len(pieces), top_k, weights, filters, device)
     whole = Prompt.of(prompt, lyrics, reference)
     # a piece with NaN is a candidate with a fault, not a mistake of the caller
     heard = [as_audio(piece, finite=False) for piece in pieces]
-    run = Run(whole, options, reward, output, overwrite, on_progress)
-    run.until_interrupted(lambda: run.take(heard))
-    return run.finish(run.settings)
+    run = Run(whole, options, reward, output, overwrite, on_progress, sources=[one.path for one in heard if one.path])
+    with run.kept_on_failure(run.settings):
+        run.until_interrupted(lambda: run.take(heard))
+        return run.finish(run.settings)
 
 
 @overload
@@ -188,6 +191,18 @@ def score(
     return scores if isinstance(audio, list) else scores[0]
 
 
+def _several(audio: object) -> list[Any]:
+    """Return the pieces of audio that `rank` got; refuse what is one piece, or is none."""
+    kind = type(audio).__name__
+    if isinstance(audio, tuple) and audio and all(isinstance(piece, str | Path | Audio) for piece in audio):
+        raise InvalidInput(f"rank takes a list of audio, got a tuple of {len(audio)}; pass a list: list(audio)")
+    if isinstance(audio, str | Path | Audio | tuple):
+        raise InvalidInput(f"rank takes a list of audio, got one {kind}; pass [audio], or use score")
+    if not isinstance(audio, Iterable):
+        raise InvalidInput(f"rank takes a list of audio, got {kind}; pass a list of paths or waveforms")
+    return list(audio)
+
+
 def _followed(prompt: Prompt, info: GeneratorInfo) -> Prompt:
     """Return the parts of the prompt that the generator follows."""
     left = [part for part in prompt.conditions() if part in info.conditions]
@@ -204,9 +219,8 @@ def _followed(prompt: Prompt, info: GeneratorInfo) -> Prompt:
 
 
 def _check_duration(duration: object, info: GeneratorInfo) -> None:
-    number = float(duration) if isinstance(duration, numbers.Real) and not isinstance(duration, bool) else math.nan
-    if not info.min_duration <= number <= info.max_duration:
+    if not is_number(duration) or not info.min_duration <= duration <= info.max_duration:
         raise InvalidInput(
             f"duration must be {info.min_duration:g} to {info.max_duration:g} s for generator {info.name!r}, "
-            f"got {duration!r}"
+            f"got {duration!r:.40}"
         )

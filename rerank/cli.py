@@ -4,8 +4,10 @@ Exit status: 0 done; 1 refused or failed, with one line on standard error; 2 wro
 finished kept and ranked.
 """
 
+import contextlib
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +15,24 @@ import typer
 from typer.core import TyperGroup
 
 import rerank
+from rerank import cli_options
+from rerank.cli_options import (
+    Device,
+    Files,
+    Floors,
+    Json,
+    Lyrics,
+    LyricsFile,
+    Overwrite,
+    PromptText,
+    Reference,
+    RewardName,
+    RewardPath,
+    Thresholds,
+    TopK,
+    Verbose,
+    Weights,
+)
 from rerank.cli_research import eval_app, train_app
 from rerank.console import (
     print_document,
@@ -21,13 +41,14 @@ from rerank.console import (
     print_ranking,
     print_scores,
     progress_bar,
+    say,
     start_logging,
+    streams_checked,
 )
-from rerank.errors import InvalidInput, RerankError
+from rerank.errors import RerankError
 
 if TYPE_CHECKING:
-    from rerank.data import Ranking
-    from rerank.filters import Filters
+    from rerank.ranking import Ranking
 
 _RUNS = Path("rerank-runs")  # where a run goes that was given no folder
 
@@ -39,10 +60,10 @@ class _OneLineErrors(TyperGroup):
         try:
             return super().invoke(ctx)
         except RerankError as error:
-            typer.echo(f"error: {' '.join(str(error).splitlines())}", err=True)
+            say(f"error: {' '.join(str(error).splitlines())}")
             raise typer.Exit(1) from error
         except KeyboardInterrupt as error:
-            typer.echo("error: interrupted; nothing more was ranked, and what was written stays", err=True)
+            say("error: interrupted; nothing more was ranked, and what was written stays")
             raise typer.Exit(130) from error
 
 
@@ -53,37 +74,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Make N pieces of music for a prompt, score them with a reward model, keep the best with reasons.",
 )
-
-Lyrics = Annotated[str | None, typer.Option(help="Lyrics to be sung.", metavar="TEXT")]
-LyricsFile = Annotated[Path | None, typer.Option(help="Text file (UTF-8) with the lyrics.", metavar="FILE")]
-Reference = Annotated[
-    Path | None, typer.Option(help="Audio to follow: WAV, FLAC, MP3 or OGG, at most 600 s.", metavar="FILE")
-]
-TopK = Annotated[int | None, typer.Option(help="How many of the best to show; all by default.", metavar="K")]
-RewardName = Annotated[str, typer.Option("--reward", help="Reward model; see `rerank models`.", metavar="NAME")]
-Weights = Annotated[
-    list[str] | None,
-    typer.Option("--weight", help="Weight of an axis in the combined reward; repeatable.", metavar="AXIS=W"),
-]
-Thresholds = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--filter",
-        help="Tune a filter (silent=-50) or switch it off (clipped=off); repeatable. Filters: not_finite, silent, "
-        "clipped, dc_offset, short, duplicate.",
-        metavar="NAME=X",
-    ),
-]
-Floors = Annotated[
-    list[str] | None,
-    typer.Option("--floor", help="Set candidates below this reward aside; repeatable.", metavar="AXIS=X"),
-]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.", metavar="NAME")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run that the folder holds.")]
-Json = Annotated[bool, typer.Option("--json", help="Print exactly the JSON document to standard output.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say what is done, one line per phase.")]
-Files = Annotated[list[str], typer.Argument(help="Audio files: WAV, FLAC, MP3 or OGG.", metavar="FILE...")]
-PromptText = Annotated[str, typer.Option("--prompt", help="What the music should be, in English.", metavar="P")]
 
 
 @app.callback(invoke_without_command=True)
@@ -108,12 +98,13 @@ def generate(
     seed: Annotated[int, typer.Option(help="Candidate i has seed SEED + i.", metavar="SEED")] = 0,
     generator: Annotated[str, typer.Option(help="Generator; see `rerank models`.", metavar="NAME")] = "auto",
     reward: RewardName = "auto",
+    reward_path: RewardPath = None,
     weight: Weights = None,
     filter_: Thresholds = None,
     floor: Floors = None,
     device: Device = "auto",
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--output", "-o", help="Folder for the run; a new one in rerank-runs by default.", metavar="DIR"),
     ] = None,
     overwrite: Overwrite = False,
@@ -127,19 +118,19 @@ def generate(
     start_logging(verbose)
     if overwrite and output is None:
         raise typer.BadParameter("--overwrite needs -o DIR: a run without it always gets a new folder")
-    weights, filters = _weights(weight), _filters(filter_, floor)
-    folder = output or _new_folder(prompt, seed)
-    with progress_bar() as on_progress:
+    weights, filters = cli_options.weights(weight), cli_options.filters(filter_, floor)
+    folder = str(_new_folder(prompt, seed)) if output is None else output
+    with _named_on_failure(None if output else folder), progress_bar() as on_progress:
         ranking = rerank.generate(
             prompt,
             n,
             top_k=top_k,
-            lyrics=_lyrics(lyrics, lyrics_file),
+            lyrics=cli_options.lyrics(lyrics, lyrics_file),
             reference=reference,
             duration=duration,
             seed=seed,
             generator=generator,
-            reward=reward,
+            reward=cli_options.reward(reward, reward_path, device),
             weights=weights,
             filters=filters,
             device=device,
@@ -147,6 +138,8 @@ def generate(
             overwrite=overwrite,
             on_progress=on_progress,
         )
+    if as_json and output is None:
+        say(f"written to {folder}")
     _finish(ranking, folder, as_json)
 
 
@@ -159,12 +152,13 @@ def rank(
     lyrics_file: LyricsFile = None,
     reference: Reference = None,
     reward: RewardName = "auto",
+    reward_path: RewardPath = None,
     weight: Weights = None,
     filter_: Thresholds = None,
     floor: Floors = None,
     device: Device = "auto",
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--output", "-o", help="Folder to write the run to; none by default.", metavar="DIR"),
     ] = None,
     overwrite: Overwrite = False,
@@ -173,15 +167,17 @@ def rank(
 ) -> None:
     """Rank audio files made elsewhere for a prompt."""
     start_logging(verbose)
-    weights, filters = _weights(weight), _filters(filter_, floor)
+    if overwrite and output is None:
+        raise typer.BadParameter("--overwrite needs -o DIR: a run without it is not written")
+    weights, filters = cli_options.weights(weight), cli_options.filters(filter_, floor)
     with progress_bar() as on_progress:
         ranking = rerank.rank(
             files,
             prompt,
             top_k=top_k,
-            lyrics=_lyrics(lyrics, lyrics_file),
+            lyrics=cli_options.lyrics(lyrics, lyrics_file),
             reference=reference,
-            reward=reward,
+            reward=cli_options.reward(reward, reward_path, device),
             weights=weights,
             filters=filters,
             device=device,
@@ -200,6 +196,7 @@ def score(
     lyrics_file: LyricsFile = None,
     reference: Reference = None,
     reward: RewardName = "auto",
+    reward_path: RewardPath = None,
     device: Device = "auto",
     as_json: Json = False,
     verbose: Verbose = False,
@@ -209,7 +206,12 @@ def score(
 
     start_logging(verbose)
     scores = rerank.score(
-        files, prompt, lyrics=_lyrics(lyrics, lyrics_file), reference=reference, reward=reward, device=device
+        files,
+        prompt,
+        lyrics=cli_options.lyrics(lyrics, lyrics_file),
+        reference=reference,
+        reward=cli_options.reward(reward, reward_path, device),
+        device=device,
     )
     if as_json:
         entries = [{"path": path, "rewards": rewards} for path, rewards in zip(files, scores, strict=True)]
@@ -240,66 +242,32 @@ app.add_typer(eval_app, name="eval")
 
 def main() -> None:
     """Run the command line."""
-    app(prog_name="rerank")
+    with streams_checked():
+        app(prog_name="rerank")
 
 
-def _finish(ranking: "Ranking", folder: Path | None, as_json: bool) -> None:
+@contextlib.contextmanager
+def _named_on_failure(folder: str | None) -> Iterator[None]:
+    """Say where a run that fails is, if it got that far, where the user did not name the folder."""
+    try:
+        yield
+    except (RerankError, KeyboardInterrupt):
+        if folder is not None and os.path.isdir(folder):
+            say(f"written to {folder}")
+        raise
+
+
+def _finish(ranking: "Ranking", folder: str | None, as_json: bool) -> None:
     """Print the ranking and leave with the exit status it deserves."""
     from rerank.run_folder import to_json
 
     if as_json:
         print_document(to_json(ranking.to_dict(folder)))
     else:
-        print_ranking(ranking, None if folder is None else str(folder))
+        print_ranking(ranking, folder)
     if ranking.status == "interrupted":
         raise typer.Exit(130)
     _ = ranking.best  # raises, with the reasons, where every candidate was set aside
-
-
-def _weights(values: Sequence[str] | None) -> dict[str, float] | None:
-    return {axis: _number(value, f"--weight {axis}") for axis, value in _pairs("--weight", values)} or None
-
-
-def _filters(thresholds: Sequence[str] | None, floors: Sequence[str] | None) -> "Filters":
-    from rerank.filters import Filters
-
-    return Filters.named(
-        {
-            name: None if value == "off" else _number(value, f"--filter {name}")
-            for name, value in _pairs("--filter", thresholds)
-        },
-        {axis: _number(value, f"--floor {axis}") for axis, value in _pairs("--floor", floors)},
-    )
-
-
-def _pairs(option: str, values: Sequence[str] | None) -> list[tuple[str, str]]:
-    pairs = []
-    for value in values or ():
-        name, equals, number = value.partition("=")
-        if not name or not equals:
-            raise typer.BadParameter(f"{option} {value!r} must be NAME=NUMBER, such as musicality=1")
-        pairs.append((name, number))
-    return pairs
-
-
-def _number(text: str, option: str) -> float:
-    try:
-        return float(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"{option}={text!r} must be a number") from error
-
-
-def _lyrics(text: str | None, file: Path | None) -> str | None:
-    if text is not None and file is not None:
-        raise typer.BadParameter("give --lyrics or --lyrics-file, not both")
-    if file is None:
-        return text
-    try:
-        return file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InvalidInput(f"cannot read lyrics from {file}: it is not UTF-8 text; save it as UTF-8") from error
-    except OSError as error:
-        raise InvalidInput(f"cannot read lyrics from {file}: {(error.strerror or str(error)).lower()}") from error
 
 
 def _new_folder(prompt: str, seed: int) -> Path:
@@ -307,6 +275,6 @@ def _new_folder(prompt: str, seed: int) -> Path:
     slug = re.sub(r"[^\w]+", "-", prompt.lower()).strip("-")[:40].rstrip("-") or "run"
     name = f"{slug}-seed{seed}"
     folder, number = _RUNS / name, 2
-    while folder.exists():
+    while os.path.lexists(folder):  # not Path.exists, which raises where a folder is closed
         folder, number = _RUNS / f"{name}-{number}", number + 1
     return folder

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from rerank.cli_options import Json, RewardName, RewardPath
 from rerank.console import print_document, print_metrics, progress_bar, start_logging
 from rerank.files import write_bytes
 
@@ -13,11 +14,6 @@ train_app = typer.Typer(no_args_is_help=True, help="Train a reward model.")
 eval_app = typer.Typer(no_args_is_help=True, help="Measure reward models and this program.")
 
 Report = Annotated[Path | None, typer.Option("--output", "-o", help="File for the report (JSON).", metavar="FILE")]
-Json = Annotated[bool, typer.Option("--json", help="Print exactly the JSON document to standard output.")]
-RewardName = Annotated[str, typer.Option("--reward", help="Reward model; see `rerank models`.", metavar="NAME")]
-RewardPath = Annotated[
-    Path | None, typer.Option("--reward-path", help="Folder of its weights, where it takes one.", metavar="DIR")
-]
 
 
 @train_app.command("cmi-mini")

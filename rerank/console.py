@@ -1,7 +1,9 @@
 """What the command line shows: progress and messages on standard error, tables on standard output."""
 
 import contextlib
+import io
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,8 +13,9 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from rerank.data import Candidate, Ranking
+    from rerank.data import Candidate
     from rerank.protocols import Progress
+    from rerank.ranking import Ranking
     from rerank.registry import Entry
 
 _WIDTH = 160  # of a table that goes to a file or another program
@@ -23,7 +26,44 @@ class _Messages(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "warning: " if record.levelno >= logging.WARNING else ""
-        typer.echo(f"{prefix}{self.format(record)}", err=True)
+        say(f"{prefix}{self.format(record)}")
+
+
+def say(line: str) -> None:
+    """Write a line to standard error; where that cannot be written, there is nobody to tell."""
+    with contextlib.suppress(OSError):
+        typer.echo(line, err=True)
+
+
+@contextlib.contextmanager
+def streams_checked() -> Iterator[None]:
+    """Turn output that cannot be printed into one line and exit status 1; print `?` for what a terminal cannot show."""
+    if sys.stderr is None:  # closed by the caller
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    if sys.stdout is None:
+        say("error: cannot print: standard output is closed; send it to a file or a terminal")
+        raise SystemExit(1)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:  # a file, which is nothing that was printed
+            raise
+        say(f"error: cannot print: {(error.strerror or str(error)).lower()}; send it elsewhere")
+        raise SystemExit(1) from error
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            _drop_unwritable(stream)
+
+
+def _drop_unwritable(stream: Any) -> None:
+    """Drop what a stream could not write, about which the interpreter would complain when it ends."""
+    try:
+        stream.flush()
+    except OSError:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def start_logging(verbose: bool) -> None:
@@ -62,18 +102,22 @@ def print_document(text: str) -> None:
 def print_ranking(ranking: "Ranking", place: str | None) -> None:
     """Print a ranking for people: the best first, then what was set aside and why, then where the files are."""
     axes = list(ranking.settings.weights)
+    made = ranking.settings.seed is not None
     rows = [
         [
             str(candidate.rank),
             _number(candidate.combined),
             *(_number(candidate.rewards.get(axis)) for axis in axes),
-            "-" if candidate.seed is None else str(candidate.seed),
+            str(candidate.seed) if made else _source(candidate),
             str(candidate.path or "-"),
         ]
         for candidate in ranking
     ]
+    columns = ["rank", "combined", *axes, "seed" if made else "source", "file"]
+    if not made and place is None:  # nothing was written: the source is the only file
+        columns, rows = [*columns[:-2], "file"], [[*row[:-2], row[-2]] for row in rows]
     if rows:
-        _print_table(["rank", "combined", *axes, "seed", "file"], rows)
+        _print_table(columns, rows)
     for candidate in ranking.set_aside:
         typer.echo(f"set aside: {_name(candidate)}: {candidate.set_aside}")
     if place is not None:
@@ -155,4 +199,10 @@ def _parts(conditions: frozenset[Any]) -> str:
 def _name(candidate: "Candidate") -> str:
     if candidate.seed is not None:
         return f"seed {candidate.seed}"
-    return str(candidate.path or f"candidate {candidate.index}")
+    return _source(candidate)
+
+
+def _source(candidate: "Candidate") -> str:
+    """Return the file that audio made elsewhere came from."""
+    source = candidate.audio.path if candidate.audio else None
+    return str(source or f"candidate {candidate.index}")

@@ -17,6 +17,12 @@ from collections.abc import Iterable
 from typing import Self
 
 
+def one_line(error: BaseException) -> str:
+    """Return an exception of foreign code as one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+
+
 class RerankError(Exception):
     """Something `rerank` refuses or cannot do; the message is one line that names the way out."""
 

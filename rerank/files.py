@@ -4,7 +4,18 @@ import contextlib
 import os
 from pathlib import Path
 
-from rerank.errors import OutputError
+from rerank.errors import InvalidInput, OutputError
+
+
+def as_path(name: str, value: object) -> Path:
+    """Return the path that an argument stands for.
+
+    Raises:
+        InvalidInput: it is neither text nor a `Path`, or it is empty.
+    """
+    if not isinstance(value, str | Path) or value == "":
+        raise InvalidInput(f"{name} must be a path, as a str that is not empty or a pathlib.Path, got {value!r}")
+    return Path(value)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -15,14 +26,14 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         OutputError: the disk is full, the folder is missing or may not be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.parent / f".{path.name}.{os.getpid()}.partial"
     try:
         partial.write_bytes(content)
         partial.replace(path)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise cannot_write(path, error) from error
     finally:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
             partial.unlink(missing_ok=True)
 
 
@@ -34,13 +45,13 @@ def make_folder(path: Path) -> None:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise cannot_write(path, error) from error
 
 
-def cannot_write(path: Path, error: OSError) -> OutputError:
-    """Return the one-line error for a failed write to `path`."""
-    reason = (error.strerror or str(error)).lower()
+def cannot_write(path: Path, error: OSError | ValueError) -> OutputError:
+    """Return the one-line error for a failed write to `path`; a ValueError is that of a name that cannot be one."""
+    reason = (getattr(error, "strerror", None) or str(error)).lower()
     return OutputError(
         f"cannot write {path}: {reason}; what was written before it stays, choose another place or free space"
     )

@@ -5,7 +5,6 @@ earlier ones (the lower index stays). A candidate that is set aside is kept and 
 """
 
 import math
-import numbers
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from rerank.audio import Audio, to_mono
 from rerank.errors import InvalidInput, UnknownName
+from rerank.ranking import is_number
 
 _FULL_SCALE = 0.999
 _FRAME = 0.1  # s, over which a level is measured
@@ -56,13 +56,15 @@ class Filters:
     def __post_init__(self) -> None:
         for name, (low, high, unit) in _RANGES.items():
             value = getattr(self, name)
-            if value is not None and not (_is_number(value) and low <= value <= high):
+            if value is None:
+                continue
+            if not (is_number(value) and low <= value <= high):
                 raise InvalidInput(
-                    f"filter {name!r} must be {low:g} to {high:g} ({unit}), or None for off; got {value!r}"
+                    f"filter {name!r} must be {low:g} to {high:g} ({unit}), or off (in Python: None); got {value!r:.40}"
                 )
-        for axis, floor in (self.floors or {}).items():
-            if not _is_number(floor):
-                raise InvalidInput(f"floor of {axis!r} must be a finite number, got {floor!r}")
+            object.__setattr__(self, name, float(value))  # a numpy float is no JSON
+        if self.floors is not None:
+            object.__setattr__(self, "floors", _checked_floors(self.floors))
 
     @classmethod
     def off(cls) -> Self:
@@ -116,14 +118,15 @@ def sound_fault(audio: Audio, filters: Filters, duration: float | None) -> str |
         filters: the thresholds.
         duration: that was asked for, in seconds; None where none was.
     """
-    share = 1 - float(np.isfinite(audio.waveform).mean()) if audio.waveform.size else 0.0
-    if filters.not_finite is not None and share > filters.not_finite:
-        return f"not finite: {share:.2%} of the samples are NaN or infinite"
+    size = audio.waveform.size
+    broken = size - int(np.isfinite(audio.waveform).sum())
+    if filters.not_finite is not None and broken > filters.not_finite * size:
+        return f"not finite: {broken} of {size} samples {'is' if broken == 1 else 'are'} NaN or infinite"
     least = (filters.short or 0) * (duration or 0)
     # half a sample of tolerance: a duration is seldom a whole number of samples
     if filters.short is not None and duration is not None and audio.duration + 0.5 / audio.sample_rate < least:
         return f"short: {audio.duration:.2f} s of the {duration:.2f} s asked for, at least {least:.2f} s are needed"
-    if share > 0 or not audio.waveform.size:
+    if broken or not size:
         return None
     return _level_fault(audio, filters)
 
@@ -240,5 +243,10 @@ def _band_power(waveform: NDArray[np.float32], sample_rate: int, size: int) -> N
     return np.asarray(np.add.reduceat(bands, segments, axis=0).T, dtype=np.float64)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+def _checked_floors(floors: object) -> dict[str, float]:
+    if not isinstance(floors, Mapping):
+        raise InvalidInput(f'floors must be a mapping such as {{"musicality": 0.5}}, got {floors!r:.40}')
+    for axis, floor in floors.items():
+        if not is_number(floor):
+            raise InvalidInput(f"floor of {axis!r} must be a finite number, got {floor!r:.40}")
+    return {axis: float(floor) for axis, floor in floors.items()}

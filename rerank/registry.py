@@ -13,12 +13,13 @@ import importlib.metadata
 import inspect
 import logging
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from rerank.errors import InvalidInput, MissingDependency, RerankError, UnknownName
+from rerank.errors import InvalidInput, MissingDependency, RerankError, UnknownName, one_line
 from rerank.protocols import Generator, GeneratorInfo, Reward, RewardInfo
 
 Kind = Literal["generator", "reward"]
@@ -53,22 +54,46 @@ class Entry:
 
         Raises:
             MissingDependency: it needs a package that is not installed.
-            RerankError: the module or the attribute does not exist.
+            RerankError: the module cannot be imported, or what is named is not there or no factory.
         """
         module, _, attribute = self.target.partition(":")
         try:
             found: Any = importlib.import_module(module)
             for name in attribute.split("."):
                 found = getattr(found, name)
-        except (ImportError, AttributeError) as error:
+        except RerankError:
+            raise
+        # a plugin is anybody's code: importing it may raise anything
+        except Exception as error:
             if isinstance(error, ModuleNotFoundError) and not f"{module}.".startswith(f"{error.name}."):
                 raise MissingDependency(
                     f"{self.kind} {self.name!r} of {self.package} needs {error.name!r}, which is not installed; "
                     f"run: pip install {error.name}"
                 ) from error
-            reason = " ".join(str(error).split())
-            raise RerankError(f"{self.kind} {self.name!r} of {self.package} cannot be loaded: {reason}") from error
+            raise self._broken(one_line(error)) from error
+        if not callable(found):
+            raise self._broken(f"{self.target} is a {type(found).__name__}; expected a class or a function")
         return cast(Callable[..., Any], found)
+
+    def make(self, factory: Callable[..., Any], options: Mapping[str, Any]) -> Generator | Reward:
+        """Return what the factory makes with these options.
+
+        Raises:
+            RerankError: the factory raises, or what it makes is no generator or reward model.
+        """
+        try:
+            made = factory(**options)
+            problem = _problem(made, self.kind)
+        except RerankError:
+            raise
+        except Exception as error:
+            raise self._broken(one_line(error)) from error
+        if problem:
+            raise self._broken(f"it makes a {problem}")
+        return cast(Generator | Reward, made)
+
+    def _broken(self, reason: str) -> RerankError:
+        return RerankError(f"{self.kind} {self.name!r} of {self.package} cannot be loaded: {reason}")
 
 
 @dataclass(frozen=True)
@@ -140,12 +165,12 @@ def entries(kind: Kind) -> dict[str, Entry]:
 def plugins(kind: Kind) -> list[Entry]:
     """Return what installed packages add, as far as `RERANK_PLUGINS` lets them; imports none of them."""
     allowed = os.environ.get("RERANK_PLUGINS")
-    names = None if allowed is None else {name.strip() for name in allowed.split(",")}
+    names = None if allowed is None else {_normalised(name) for name in allowed.split(",")}
     found = []
     for point in importlib.metadata.entry_points(group=f"rerank.{kind}s"):
         package = point.dist.name if point.dist else "an unknown package"
         version = point.dist.version if point.dist else "unknown"
-        if names is None or package in names:
+        if names is None or _normalised(package) in names:
             found.append(Entry(kind=kind, name=point.name, target=point.value, package=package, version=version))
     return found
 
@@ -162,9 +187,7 @@ def load_generator(generator: str | Path | Generator = "auto", **options: Any) -
         UnknownName: no generator has that name.
         InvalidInput: it does not take one of the options.
     """
-    loaded = load("generator", generator, options)
-    assert isinstance(loaded, Generator)
-    return loaded
+    return cast(Generator, load("generator", generator, options))
 
 
 def load_reward(reward: str | Path | Reward = "auto", **options: Any) -> Reward:
@@ -179,9 +202,7 @@ def load_reward(reward: str | Path | Reward = "auto", **options: Any) -> Reward:
         UnknownName: no reward model has that name.
         InvalidInput: it does not take one of the options.
     """
-    loaded = load("reward", reward, options)
-    assert isinstance(loaded, Reward)
-    return loaded
+    return cast(Reward, load("reward", reward, options))
 
 
 def load(
@@ -199,11 +220,13 @@ def load(
         UnknownName: no such name.
         InvalidInput: an option is unknown, or the object is no `kind`.
     """
-    protocol = Generator if kind == "generator" else Reward
     if not isinstance(choice, str | Path):
         if options:
             raise InvalidInput(f"options {sorted(options)} need a {kind} given by name, got {type(choice).__name__}")
-        return _checked(choice, protocol, kind)
+        problem = _problem(choice, kind)
+        if problem:
+            raise InvalidInput(f"expected a {kind} by name or as a loaded object, got {problem}")
+        return cast(Generator | Reward, choice)
     entry = _find(kind, str(choice))
     if entry.name != choice and os.path.isdir(choice):
         options = {"path": Path(choice), **options}
@@ -213,19 +236,28 @@ def load(
         if known is not None and option not in known:
             raise UnknownName.among(f"option of {kind} {entry.name!r}:", option, known)
     taken = {name: value for name, value in (offered or {}).items() if known is None or name in known}
-    return _checked(factory(**{**taken, **options}), protocol, kind)
+    return entry.make(factory, {**taken, **options})
 
 
-def _checked(found: object, protocol: type[Generator] | type[Reward], kind: Kind) -> Generator | Reward:
-    if isinstance(found, protocol) and not isinstance(found, type):
-        return found
+def _problem(found: object, kind: Kind) -> str | None:
+    """Return what it is and why it is no generator or reward model, in words; None where it is one."""
     if isinstance(found, type):
-        name, problem = found.__name__, f"is a class; pass {found.__name__}()"
-    else:
-        needed = ("info", "generate") if kind == "generator" else ("info", "prepare", "score")
-        missing = [part for part in needed if not hasattr(found, part)]
-        name, problem = type(found).__name__, f"lacks {', '.join(missing)}"
-    raise InvalidInput(f"expected a {kind} by name or as a loaded object, got {name}, which {problem}")
+        return f"{found.__name__}, which is a class; pass {found.__name__}()"
+    name = type(found).__name__
+    needed = ("info", "generate") if kind == "generator" else ("info", "prepare", "score")
+    missing = [part for part in needed if not hasattr(found, part)]
+    if missing:
+        return f"{name}, which lacks {', '.join(missing)}"
+    expected = GeneratorInfo if kind == "generator" else RewardInfo
+    info = getattr(found, "info", None)
+    if not isinstance(info, expected):
+        return f"{name}, whose info is a {type(info).__name__}; expected a rerank.protocols.{expected.__name__}"
+    return None
+
+
+def _normalised(package: str) -> str:
+    """Return the name of a distribution as package indexes compare it."""
+    return re.sub(r"[-_.]+", "-", package.strip()).lower()
 
 
 def _find(kind: Kind, name: str) -> Entry:
@@ -265,7 +297,10 @@ def _has_gpu() -> bool:
 
 def _option_names(factory: Callable[..., Any]) -> list[str] | None:
     """Return the keyword options of a factory; None where it takes any."""
-    parameters = inspect.signature(factory).parameters.values()
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except ValueError:  # some classes that are written in C do not tell
+        return None
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return None
     return [one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]

@@ -1,5 +1,7 @@
 """One run of best-of-N: collects candidates as they come, filters and stores them, has them scored, ranks them."""
 
+import contextlib
+import json
 import logging
 import math
 import time
@@ -10,14 +12,14 @@ from typing import Any, Literal, cast
 
 from rerank import __version__
 from rerank.audio import Audio
-from rerank.data import Candidate, Prompt, Ranking, Settings, Status, check_whole
-from rerank.errors import GenerationFailed, RerankError, RewardFailed
+from rerank.data import Candidate, Prompt, check_whole
+from rerank.errors import GenerationFailed, InvalidInput, RerankError, RewardFailed, one_line
 from rerank.filters import Duplicates, Filters, reward_fault, sound_fault
 from rerank.protocols import Generator, Progress, Reward
-from rerank.ranking import check_weights, normalise_weights
+from rerank.ranking import Ranking, Settings, Status, check_weights, normalise_weights
 from rerank.registry import load
 from rerank.run_folder import RunFolder
-from rerank.scoring import not_finite, one_line, score_each
+from rerank.scoring import not_finite, score_each
 
 MAX_CANDIDATES = 1024
 
@@ -52,7 +54,17 @@ class Options:
             check_whole("top_k", top_k, 1, n)
         if weights is not None:
             check_weights(weights)
-        return cls(n=n, top_k=top_k or n, weights=weights, filters=filters or Filters(), offered=offered_device(device))
+        if filters is not None and not isinstance(filters, Filters):
+            raise InvalidInput(
+                f"filters must be a rerank.Filters, got {type(filters).__name__}; pass Filters(silent=-50)"
+            )
+        return cls(
+            n=n,
+            top_k=int(top_k or n),
+            weights=weights,
+            filters=filters or Filters(),
+            offered=offered_device(device),
+        )
 
 
 class Run:
@@ -66,6 +78,7 @@ class Run:
         output: str | Path | None,
         overwrite: bool,
         on_progress: ProgressCallback | None,
+        sources: Sequence[Path] = (),
     ) -> None:
         self.prompt = prompt
         self.status: Status = "done"
@@ -73,12 +86,14 @@ class Run:
         self._stored = 0  # how many of them are on disk, if they go there
         self._reward = cast(Reward, load("reward", reward, {}, offered=options.offered))
         info = self._reward.info
+        if not info.axes:
+            raise InvalidInput(f"reward model {info.name!r} has no axes, so it gives no rewards; choose another")
         self._filters = options.filters
         self._filters.check_axes(info.axes)
         self._duplicates = Duplicates(self._filters.duplicate)
         self._report = Reporter(on_progress)
         self.settings = Settings(
-            n=options.n,
+            n=int(options.n),
             top_k=options.top_k,
             reward=info.name,
             reward_version=info.version,
@@ -90,7 +105,9 @@ class Run:
         )
         for part in self.settings.not_read:
             logger.warning("reward model %s does not read %s", info.name, part)
-        self._folder = None if output is None else RunFolder(output, overwrite=overwrite)
+        reference = prompt.reference.path if prompt.reference else None
+        sources = [*sources, reference] if reference else sources
+        self._folder = None if output is None else RunFolder(output, overwrite=overwrite, sources=sources)
 
     def until_interrupted(self, step: Callable[[], None]) -> None:
         """Do a step; the first Ctrl-C of the run ends the step, the second one the run."""
@@ -101,6 +118,19 @@ class Run:
                 raise
             self.status = "interrupted"
             logger.warning("interrupted: ranking the %d finished; Ctrl-C again to abort", len(self.candidates))
+
+    @contextlib.contextmanager
+    def kept_on_failure(self, settings: Settings) -> Iterator[None]:
+        """Where the block fails, store what there is, as far as that is possible, with the reason for what is not."""
+        try:
+            yield
+        # whatever it is: it goes on to the caller
+        except Exception as error:
+            if self._folder is not None and any(candidate.audio for candidate in self.candidates):
+                # the disk may be what failed: then the first error tells more than the second
+                with contextlib.suppress(Exception):
+                    self._store_failed(self._folder, settings, error)
+            raise
 
     def generate(self, generator: Generator, prompt: Prompt, seeds: Sequence[int], duration: float) -> None:
         """Collect one candidate per seed."""
@@ -141,19 +171,32 @@ class Run:
 
     def finish(self, settings: Settings) -> Ranking:
         """Score, rank and store what was collected."""
+        if not self.candidates:  # interrupted before the first
+            raise KeyboardInterrupt
         self._store()
         waiting = [place for place, candidate in enumerate(self.candidates) if candidate.set_aside is None]
         if waiting:
             self.until_interrupted(lambda: self._score(waiting))
-        missing = [place for place in waiting if not self.candidates[place].rewards and not self._aside(place)]
-        if missing and len(missing) == len(waiting):
-            raise KeyboardInterrupt
-        for place in missing:
-            self._update(place, set_aside="not scored: interrupted before it")
+        self._set_unscored_aside("interrupted before it")
         ranking = Ranking.of(self.prompt, self.candidates, settings, self.status)
         if self._folder:
             self._folder.write_document(ranking.to_dict(self._folder.path))
         return ranking
+
+    def _store_failed(self, folder: RunFolder, settings: Settings, error: Exception) -> None:
+        self._set_unscored_aside(str(error) if isinstance(error, RerankError) else one_line(error))
+        for place, candidate in enumerate(self.candidates):
+            if candidate.path and place < self._stored and candidate.audio:
+                self._update(place, path=folder.place / candidate.path.relative_to(folder.path))
+        ranking = Ranking.of(self.prompt, self.candidates, settings, "failed")
+        folder.write_document(ranking.to_dict(folder.place), failed=True)
+        if folder.place != folder.path:
+            logger.warning("%s keeps its earlier run; what the new one made is in %s", folder.path, folder.place)
+
+    def _set_unscored_aside(self, reason: str) -> None:
+        for place, candidate in enumerate(self.candidates):
+            if not candidate.rewards and candidate.set_aside is None:
+                self._update(place, set_aside=f"not scored: {reason}")
 
     def _add(self, candidate: Candidate, duration: float | None) -> None:
         audio = candidate.audio
@@ -194,9 +237,6 @@ class Run:
                 f"reward model {name!r} failed on all {len(waiting)} candidates; the first: {failures[0]}"
             )
         logger.info("rewarded %d candidates with %s in %.2f s", len(waiting), name, elapsed)
-
-    def _aside(self, place: int) -> bool:
-        return self.candidates[place].set_aside is not None
 
     def _update(self, place: int, **changes: Any) -> None:
         self.candidates[place] = replace(self.candidates[place], **changes)
@@ -275,10 +315,30 @@ def _numbered(candidate: object, index: int, seed: int, name: str) -> Candidate:
             f"generator {name!r} yielded seed {candidate.seed} where {seed} was due; test it with "
             "rerank.testing.check_generator"
         )
-    reason = candidate.set_aside
-    if candidate.audio is None and reason is None:
-        reason = "generation failed: no audio"
-    return Candidate(index=index, seed=seed, audio=candidate.audio, set_aside=reason, truth=candidate.truth)
+    fault = _truth_fault(candidate.truth)
+    if fault:
+        raise _BrokenPromise(
+            f"generator {name!r} yielded for seed {seed} a truth that JSON cannot hold ({fault}); use plain numbers, "
+            "text, lists and dicts only"
+        )
+    audio: Any = candidate.audio
+    reason = None if candidate.set_aside is None else str(candidate.set_aside)
+    if not isinstance(audio, Audio):
+        problem = "no audio" if audio is None else f"its audio is a {type(audio).__name__}, expected a rerank.Audio"
+        audio, reason = None, reason or f"generation failed: {problem}"
+    return Candidate(index=index, seed=seed, audio=audio, set_aside=reason, truth=candidate.truth)
+
+
+def _truth_fault(truth: object) -> str | None:
+    if truth is None:
+        return None
+    if not isinstance(truth, Mapping):
+        return f"it is a {type(truth).__name__}"
+    try:
+        json.dumps(dict(truth), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        return one_line(error)
+    return None
 
 
 def offered_device(device: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from rerank.audio import Audio
 from rerank.data import Prompt
-from rerank.errors import RerankError, RewardFailed
+from rerank.errors import RerankError, RewardFailed, one_line
 from rerank.protocols import PreparedPrompt, Reward
 
 _BATCH = 4  # candidates scored together: enough to fill a processor, few enough for its memory
@@ -41,12 +41,6 @@ def not_finite(rewards: Mapping[str, float | None]) -> str | None:
         if value is not None and not math.isfinite(value):
             return f"reward not finite: {axis} is {value}"
     return None
-
-
-def one_line(error: Exception) -> str:
-    """Return an exception of foreign code as one line."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
 
 
 def _score(reward: Reward, prepared: PreparedPrompt, audio: Sequence[Audio]) -> Sequence[Rewards | str]:

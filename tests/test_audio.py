@@ -229,3 +229,35 @@ def test_audio_is_float32_only() -> None:
     with pytest.raises(InvalidInput, match=r"pass waveform\[None\]"):
         Audio(np.zeros(9, np.float32), 16_000)
     assert repr(Audio(np.zeros((2, 16_000), np.float32), 16_000)) == "Audio(2 channels, 1.00 s, 16000 Hz)"
+
+
+@pytest.mark.parametrize("cut", [1, 4_000])
+def test_a_wav_that_was_cut_off_is_refused(tmp_path: Path, cut: int) -> None:
+    path = Audio(noise(), 16_000).save(tmp_path / "a.wav")
+    path.write_bytes(path.read_bytes()[:-cut])
+    with pytest.raises(UnreadableAudio, match=f"a.wav is damaged: {cut} bytes of its sound are missing at its end"):
+        read(path)
+
+
+def test_a_wav_of_unknown_length_is_read_to_its_end(tmp_path: Path) -> None:
+    path = Audio(noise(), 16_000).save(tmp_path / "a.wav")
+    content = path.read_bytes()
+    place = content.index(b"data") + 4
+    path.write_bytes(content[:place] + b"\xff\xff\xff\xff" + content[place + 4 :])
+    assert read(path).waveform.shape == (2, 4_000)
+
+
+def test_a_file_name_need_not_be_utf_8(tmp_path: Path) -> None:
+    path = tmp_path / "a\udcff.wav"
+    assert read(Audio(noise(), 16_000).save(path)).path == path
+
+
+def test_what_is_several_pieces_or_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="expected one piece of audio, got a tuple of 2; pass a list of them"):
+        as_audio(("a.wav", "b.wav"))  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="waveform has channels of different lengths"):
+        as_audio(([[0.1], [0.1, 0.2]], 16_000))
+    with pytest.raises(InvalidInput, match="path must be a path, .* got 5"):
+        Audio(noise(), 16_000).save(5)  # type: ignore[arg-type]
+    with pytest.raises(OutputError, match="cannot write"):
+        Audio(noise(), 16_000).save(tmp_path / "a\0.wav")

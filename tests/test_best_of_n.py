@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import rerank
 from rerank.audio import Audio, read
-from rerank.data import Candidate, Prompt, Ranking
+from rerank.data import Candidate, Prompt
 from rerank.errors import (
     GenerationFailed,
     InvalidInput,
@@ -30,6 +30,7 @@ from rerank.errors import (
 )
 from rerank.filters import Filters
 from rerank.protocols import Progress
+from rerank.ranking import Ranking
 from tests.conftest import ROOT, ToyGenerator, ToyReward, notes
 
 
@@ -444,3 +445,181 @@ def test_truth_is_kept_and_generators_cannot_rank() -> None:
     best = generate(2, generator=Knowing()).best
     assert best.truth == {"musicality": 0.5}
     assert best.rewards["musicality"] != 9.0
+
+
+def document(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "ranking.json").read_text())
+    return found
+
+
+class Pressing(ToyReward):
+    """Presses Ctrl-C while it prepares, or while it scores for the first time."""
+
+    def __init__(self, *, preparing: bool) -> None:
+        super().__init__()
+        self.preparing = preparing
+
+    def prepare(self, prompt: Prompt) -> float:
+        if self.preparing:
+            raise KeyboardInterrupt
+        return super().prepare(prompt)
+
+    def score(self, prepared: float, audio: Any) -> list[dict[str, float | None]]:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("preparing", [True, False])
+def test_ctrl_c_before_the_first_reward_keeps_what_is_made(tmp_path: Path, preparing: bool) -> None:
+    found = generate(3, reward=Pressing(preparing=preparing), output=tmp_path / "run")
+    assert (found.status, len(found)) == ("interrupted", 0)
+    stored = document(tmp_path / "run")
+    assert stored["status"] == "interrupted"
+    assert [one["set_aside"] for one in stored["candidates"]] == ["not scored: interrupted before it"] * 3
+    assert all((tmp_path / "run" / one["path"]).exists() for one in stored["candidates"])
+
+
+def yielding(change: Any) -> ToyGenerator:
+    """Return a generator whose candidate of seed 1 is another one."""
+
+    class Changed(ToyGenerator):
+        def generate(self, *args: Any, **options: Any) -> Any:
+            for candidate in super().generate(*args, **options):
+                yield change(candidate) if candidate.seed == 1 else candidate
+
+    return Changed()
+
+
+@pytest.mark.parametrize(
+    ("truth", "told"),
+    [
+        ({"level": np.float32(1)}, "float32 is not JSON serializable"),
+        ({"level": math.nan}, "Out of range float values"),
+        ({"what": object()}, "object is not JSON serializable"),
+        (3, "it is a int"),
+    ],
+)
+def test_a_truth_that_json_cannot_hold_is_the_generators_fault(tmp_path: Path, truth: Any, told: str) -> None:
+    generator = yielding(lambda candidate: replace(candidate, truth=truth))
+    with pytest.raises(RerankError, match=f"'toy' yielded for seed 1 a truth that JSON cannot hold .*{told}") as caught:
+        generate(3, generator=generator, output=tmp_path / "run")
+    stored = document(tmp_path / "run")
+    assert stored["status"] == "failed"
+    assert [one["set_aside"] for one in stored["candidates"]] == [f"not scored: {caught.value}"]
+
+
+def test_a_candidate_whose_audio_is_none_of_ours_is_set_aside(tmp_path: Path) -> None:
+    generator = yielding(lambda candidate: replace(candidate, audio=candidate.audio.waveform))
+    found = generate(3, generator=generator, output=tmp_path / "run")
+    assert [(one.index, one.set_aside) for one in found.set_aside] == [
+        (1, "generation failed: its audio is a ndarray, expected a rerank.Audio")
+    ]
+    assert len(found) == 2
+
+
+def test_a_reward_model_that_fails_leaves_a_document_with_the_reasons(tmp_path: Path) -> None:
+    class Breaking(ToyReward):
+        def score(self, prepared: float, audio: Any) -> list[dict[str, float | None]]:
+            found = super().score(prepared, audio)
+            return found if self.scored <= 4 else found[1:]
+
+    with pytest.raises(RewardFailed, match="gave 1 results for 2 candidates"):
+        generate(6, reward=Breaking(), output=tmp_path / "run")
+    stored = document(tmp_path / "run")
+    assert (stored["status"], len(stored["candidates"])) == ("failed", 6)
+    assert [one["rank"] for one in stored["candidates"]] == [1, 2, 3, 4, None, None]
+    assert {one["set_aside"] for one in stored["candidates"][4:]} == {
+        "not scored: reward model 'toy' gave 1 results for 2 candidates"
+    }
+
+
+def test_a_run_that_fails_keeps_the_earlier_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(_: Audio) -> dict[str, float | None]:
+        raise ZeroDivisionError
+
+    generate(2, output=tmp_path / "run")
+    before = document(tmp_path / "run")
+    with pytest.raises(RewardFailed):
+        generate(3, seed=9, reward=ToyReward(override=fail), output=tmp_path / "run", overwrite=True)
+    assert document(tmp_path / "run") == before
+    unfinished = document(tmp_path / "run" / "unfinished")
+    assert (unfinished["status"], len(unfinished["candidates"])) == ("failed", 3)
+    assert all((tmp_path / "run" / "unfinished" / one["path"]).exists() for one in unfinished["candidates"])
+    assert "keeps its earlier run; what the new one made is in" in caplog.text
+    found = generate(1, seed=9, output=tmp_path / "run", overwrite=True)
+    assert found.best.path is not None and found.best.path.exists()
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["candidates", "ranking.json"]
+
+
+def test_a_full_disk_leaves_a_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = Path.write_bytes
+
+    def fill(path: Path, content: bytes) -> int:
+        if "002-" in path.name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", fill)
+    with pytest.raises(OutputError, match=r"002-seed2\.flac: no space left on device"):
+        generate(6, output=tmp_path / "run")
+    stored = document(tmp_path / "run")
+    assert [(one["index"], one["path"]) for one in stored["candidates"]] == [
+        (0, "candidates/000-seed0.flac"),
+        (1, "candidates/001-seed1.flac"),
+        (2, None),
+    ]
+    assert all("no space left" in one["set_aside"] for one in stored["candidates"])
+
+
+def test_a_reward_model_without_axes_is_refused() -> None:
+    reward = ToyReward()
+    reward.info = replace(reward.info, axes={})
+    with pytest.raises(InvalidInput, match="reward model 'toy' has no axes, so it gives no rewards; choose another"):
+        generate(2, reward=reward)
+
+
+def test_rank_does_not_overwrite_its_own_files(tmp_path: Path) -> None:
+    generate(3, output=tmp_path / "run")
+    own = sorted((tmp_path / "run" / "candidates").iterdir())
+    with pytest.raises(OutputError, match=r"cannot overwrite .*: it holds the input .*000-seed0\.flac; choose another"):
+        rerank.rank(own, "piano", reward=ToyReward(), output=tmp_path / "run", overwrite=True)
+    with pytest.raises(OutputError, match="it holds the input"):
+        generate(1, prompt=Prompt("piano", reference=own[1]), output=tmp_path / "run", overwrite=True)
+    ranking = rerank.rank(own, "piano", reward=ToyReward(), output=tmp_path / "other")
+    with pytest.raises(OutputError, match="it holds the input"):
+        ranking.save(tmp_path / "run", overwrite=True)
+    assert all(path.exists() for path in own)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"filters": {"silent": None}}, "filters must be a rerank.Filters, got dict"),
+        ({"weights": {"musicality": 10**400}}, "must be a finite number"),
+        ({"duration": 10**400}, "duration must be 0.5 to 30 s"),
+        ({"output": 5}, "output must be a path, .* got 5"),
+        ({"output": ""}, "output must be a path, .* got ''"),
+    ],
+)
+def test_what_is_of_another_type_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        generate(**options)
+
+
+def test_what_is_no_list_of_audio_is_refused() -> None:
+    values: list[tuple[Any, str]] = [
+        (None, "rank takes a list of audio, got NoneType; pass a list of paths or waveforms"),
+        (("a.wav", "b.wav"), r"got a tuple of 2; pass a list: list\(audio\)"),
+        ((np.zeros((1, 99)), 16_000), r"got one tuple; pass \[audio\]"),
+    ]
+    for value, message in values:
+        with pytest.raises(InvalidInput, match=message):
+            rerank.rank(value, "piano", reward=ToyReward())
+    several: Any = ("a.wav", "b.wav")
+    with pytest.raises(InvalidInput, match="got a tuple of 2; pass a list of them"):
+        rerank.score(several, "piano", reward=ToyReward())
+
+
+def test_numbers_from_numpy_can_be_stored(tmp_path: Path) -> None:
+    weights: Any = {"musicality": np.float32(1)}
+    generate(np.int64(2), top_k=np.int64(1), weights=weights, output=tmp_path / "run")  # type: ignore[arg-type]
+    assert document(tmp_path / "run")["settings"]["top_k"] == 1

@@ -64,6 +64,47 @@ def test_json_is_exactly_the_document() -> None:
     result = call(*MAKE, "-n", "3", "-o", "run", "--json", "-v")
     assert result.stdout == Path("run/ranking.json").read_text(encoding="utf-8")
     assert "generated 3 candidates with toy" in result.stderr
+    result = call(*MAKE, "-n", "1", "--json")
+    assert result.stdout == Path("rerank-runs/slow-piano-seed0/ranking.json").read_text(encoding="utf-8")
+    assert result.stderr == "written to rerank-runs/slow-piano-seed0\n"
+
+
+def test_a_run_that_fails_says_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(error: type[BaseException]) -> Result:
+        def score(*_: object) -> None:
+            raise error("no")
+
+        monkeypatch.setattr("tests.conftest.ToyReward.score", score)
+        return call(*MAKE, "-n", "1")
+
+    result = fail(ZeroDivisionError)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("written to rerank-runs/slow-piano-seed0\nerror: reward model 'toy' failed on all")
+    result = fail(KeyboardInterrupt)
+    assert (result.exit_code, "Traceback" in result.stderr) == (130, False)
+    assert "set aside: seed 0: not scored: interrupted before it" in result.stdout
+    monkeypatch.setattr("rerank.run_folder.RunFolder.write_document", lambda *_: fail_twice())
+    result = fail(KeyboardInterrupt)
+    assert "written to rerank-runs/slow-piano-seed0-3\nerror: interrupted" in result.stderr
+
+
+def fail_twice() -> None:
+    raise KeyboardInterrupt
+
+
+def test_weights_come_from_a_folder_of_their_own(plugged: Path) -> None:
+    install(plugged, "folder-package", rewards="placed = folder_package:placed")
+    (plugged / "folder_package.py").write_text(
+        "from tests.conftest import ToyReward\n"
+        "def placed(path=None, device='none'):\n"
+        "    return ToyReward(override=lambda _: {'musicality': float(len(f'{path} {device}'))})\n"
+    )
+    file = takes(1)[0]
+    options = ("--prompt", "piano", "--reward", "placed", "--reward-path", "mine", "--device", "cpu", "--json")
+    assert json.loads(call("score", file, *options).stdout)["scores"][0]["rewards"]["musicality"] == len("mine cpu")
+    assert json.loads(call("rank", file, *options).stdout)["candidates"][0]["rewards"]["musicality"] == len("mine cpu")
+    made = call("generate", "piano", "--generator", "toy", *options[2:])
+    assert json.loads(made.stdout)["candidates"][0]["rewards"]["musicality"] == len("mine cpu")
 
 
 def test_the_command_gives_what_the_python_api_gives() -> None:
@@ -111,6 +152,10 @@ def test_a_folder_that_holds_a_run_needs_overwrite() -> None:
         ((*MAKE, "--filter", "clipped=2"), "filter 'clipped' must be 0 to 1"),
         ((*MAKE, "--floor", "groove=1"), "unknown axis 'groove'"),
         ((*MAKE, "--reference", "gone.wav"), "reference: no such audio file: gone.wav"),
+        ((*MAKE, "--filter", "clipped=2"), "0 to 1 (share of samples), or off (in Python: None); got 2.0"),
+        ((*MAKE, "-o", ""), "output must be a path, as a str that is not empty"),
+        ((*MAKE, "-o", "a" * 300), "file name too long"),
+        ((*MAKE, "--reward-path", "gone"), "option of reward 'toy': 'path'"),
         ((*MAKE, "--lyrics-file", "gone.txt"), "cannot read lyrics from gone.txt: no such file"),
         (("rank", "gone.wav", "--prompt", "piano", *TOYS), "no such audio file: gone.wav"),
         (("score", "gone.wav", "--prompt", "piano", *TOYS), "no such audio file: gone.wav"),
@@ -146,6 +191,9 @@ def test_bad_references_get_one_line() -> None:
         (*MAKE, "--weight", "musicality=much"),
         (*MAKE, "--lyrics", "la", "--lyrics-file", "a.txt"),
         (*MAKE, "--overwrite"),
+        (*MAKE, "--weight", "musicality=1", "--weight", "musicality=2"),
+        (*MAKE, "--filter", "silent=off", "--filter", "silent=-50"),
+        ("rank", "a.wav", "--prompt", "piano", "--overwrite"),
         ("rank", "--prompt", "piano"),
     ],
 )
@@ -158,6 +206,16 @@ def test_wrong_usage_has_status_2(arguments: tuple[str, ...]) -> None:
 def test_lyrics_that_are_not_text_are_refused() -> None:
     Path("lyrics.txt").write_bytes(b"\xff\xfe\x00")
     assert "lyrics.txt: it is not UTF-8 text" in refused(*MAKE, "--lyrics-file", "lyrics.txt")
+    Path("lyrics.txt").write_text("\n")
+    assert "lyrics file lyrics.txt is empty" in refused(*MAKE, "--lyrics-file", "lyrics.txt")
+    Path("lyrics.txt").write_text("é" * 40_000)
+    assert "lyrics file lyrics.txt is larger than 64 KiB" in refused(*MAKE, "--lyrics-file", "lyrics.txt")
+
+
+def test_lyrics_may_begin_with_a_byte_order_mark() -> None:
+    Path("lyrics.txt").write_text("la\r\nla", encoding="utf-8-sig", newline="")
+    document = json.loads(call(*MAKE, "-n", "1", "--lyrics-file", "lyrics.txt", "--json").stdout)
+    assert document["prompt"]["lyrics"] == "la\nla"
 
 
 def test_rank_prints_files_best_first_and_writes_only_where_asked() -> None:
@@ -170,8 +228,10 @@ def test_rank_prints_files_best_first_and_writes_only_where_asked() -> None:
     assert sorted(path.name for path in Path().iterdir()) == files
     table = call("rank", *files, "--prompt", "piano", *TOYS).stdout
     assert table.index(document["candidates"][0]["path"]) < table.index(document["candidates"][1]["path"])
-    call("rank", *files, "--prompt", "piano", *TOYS, "-o", "run")
+    assert "source" not in table and "seed" not in table
+    written = call("rank", *files, "--prompt", "piano", *TOYS, "-o", "run").stdout
     assert len(list(Path("run/candidates").iterdir())) == 3
+    assert all(f"take{i}.wav " in written and f"run/candidates/00{i}-take{i}.flac" in written for i in range(3))
 
 
 def test_everything_set_aside_is_told_and_has_status_1() -> None:
@@ -180,7 +240,9 @@ def test_everything_set_aside_is_told_and_has_status_1() -> None:
     assert result.exit_code == 1
     assert "set aside: silence.wav: silent: no sound at all" in result.stdout
     assert result.stderr.startswith("error: all 1 candidates were set aside: silent (1)")
-    assert call("rank", "silence.wav", "--prompt", "piano", *TOYS, "--filter", "silent=off").exit_code == 0
+    assert call("rank", "silence.wav", "--prompt", "piano", *TOYS, "--filter", "silent=OFF").exit_code == 0
+    written = call("rank", "silence.wav", "--prompt", "piano", *TOYS, "-o", "run")
+    assert "set aside: silence.wav: silent" in written.stdout
 
 
 def test_score_keeps_the_order_of_the_files() -> None:
@@ -262,3 +324,44 @@ def test_ctrl_c_before_anything_is_finished(plugged: Path) -> None:
 def test_the_module_runs_as_the_command(plugged: Path) -> None:
     process = in_process(plugged, "--version")
     assert process.communicate(timeout=30)[0] == f"rerank {rerank.__version__}\n"
+
+
+def in_shell(plugged: Path, ending: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    paths = os.pathsep.join([str(plugged), str(ROOT)])
+    return subprocess.run(
+        ["sh", "-c", f'"$@" {ending}', "sh", sys.executable, "-m", "rerank", "rank", *takes(2), "--prompt", "p", *TOYS],
+        env={**os.environ, "PYTHONPATH": paths, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("ending", "status", "message"),
+    [
+        (">/dev/full", 1, "error: cannot print: no space left on device; send it elsewhere\n"),
+        (">&-", 1, "error: cannot print: standard output is closed; send it to a file or a terminal\n"),
+        ("--json >/dev/full", 1, "error: cannot print: no space left on device; send it elsewhere\n"),
+        ("--json >/dev/full 2>&1", 1, ""),
+        ("2>&-", 0, ""),
+        ("gone.wav 2>/dev/full", 1, ""),
+        ("gone.wav >&- 2>&-", 1, ""),
+    ],
+)
+def test_output_that_cannot_be_printed_costs_one_line(plugged: Path, ending: str, status: int, message: str) -> None:
+    done = in_shell(plugged, ending)
+    assert (done.returncode, done.stderr) == (status, message)
+
+
+def test_a_reader_that_leaves_is_no_error(plugged: Path) -> None:
+    assert in_shell(plugged, "| true").stderr == ""
+
+
+def test_a_terminal_that_cannot_show_a_name_shows_something_else(plugged: Path) -> None:
+    notes(np.random.default_rng(0), 1.0).save("ü.wav")
+    notes(np.random.default_rng(1), 1.0).save("\udcff.wav")
+    for encoding in ("ascii", "utf-8"):
+        done = in_shell(plugged, "*.wav", PYTHONIOENCODING=encoding)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "?.wav" in done.stdout

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rerank.audio import Audio, read
-from rerank.data import Candidate, Prompt, Ranking, Settings
+from rerank.data import Candidate, Prompt
 from rerank.errors import InvalidInput, OutputError, RerankError, UnknownName, UnreadableAudio
+from rerank.ranking import Ranking, Settings
 from tests.conftest import notes
 
 SETTINGS = Settings(
@@ -166,6 +167,8 @@ def test_saved_run(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="already holds a run; choose another folder"):
         found.save(tmp_path / "run")
     assert found.save(tmp_path / "run", overwrite=True).exists()
+    with pytest.raises(InvalidInput, match="output must be a path, .* got 5"):
+        found.save(5)  # type: ignore[arg-type]
 
 
 def test_paths_in_the_document_are_relative_to_its_folder(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from rerank.errors import OutputError
-from rerank.files import make_folder, write_bytes
+from rerank.errors import InvalidInput, OutputError
+from rerank.files import as_path, make_folder, write_bytes
 
 
 def test_write_bytes_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -30,6 +30,20 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
     assert str(path) in str(caught.value)
     assert path.read_bytes() == b"one"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a" * 300])
+def test_names_that_no_file_can_have_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(OutputError, match="cannot write"):
+        write_bytes(tmp_path / name, b"")
+    with pytest.raises(OutputError, match="cannot write"):
+        make_folder(tmp_path / name)
+
+
+@pytest.mark.parametrize("value", [5, None, b"a", ""])
+def test_what_is_no_path_is_refused(value: object) -> None:
+    with pytest.raises(InvalidInput, match="output must be a path, as a str that is not empty or a pathlib.Path, got"):
+        as_path("output", value)
 
 
 def test_make_folder_refuses_a_file(tmp_path: Path) -> None:

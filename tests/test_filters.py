@@ -1,5 +1,6 @@
 """Filters: each finds its fault and names it, none finds one in sound audio, each can be switched off."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -32,7 +33,10 @@ def click(waveform: Any) -> Any:
 
 
 FAULTS: dict[str, tuple[Audio, str]] = {
-    "not_finite": (changed(lambda w: np.where(np.arange(w.shape[1]) == 7, np.nan, w)), "not finite: "),
+    "not_finite": (
+        changed(lambda w: np.where(np.arange(w.shape[1]) == 7, np.nan, w)),
+        "not finite: 2 of 64000 samples are NaN or infinite",
+    ),
     "silent": (changed(lambda w: w * 1e-5), "silent: -1"),
     "clipped": (changed(lambda w: (w * 20).clip(-1, 1)), "clipped: "),
     "dc_offset": (changed(lambda w: w * 0.5 + 0.2), "DC offset: the mean of a channel is 0.2"),
@@ -118,10 +122,11 @@ def test_floors() -> None:
 @pytest.mark.parametrize(
     ("thresholds", "message"),
     [
-        ({"silent": 3}, r"filter 'silent' must be -200 to 0 \(dBFS\), or None for off; got 3"),
+        ({"silent": 3}, r"filter 'silent' must be -200 to 0 \(dBFS\), or off \(in Python: None\); got 3"),
         ({"clipped": float("nan")}, "filter 'clipped' must be 0 to 1"),
         ({"duplicate": "much"}, "filter 'duplicate' must be 0 to 1"),
         ({"clipped": True}, "got True"),
+        ({"clipped": 10**400}, "filter 'clipped' must be 0 to 1 .*; got 1000"),
         ({"silence": -50}, "unknown filter 'silence'; did you mean 'silent'"),
     ],
 )
@@ -130,3 +135,10 @@ def test_thresholds_out_of_range_are_refused(thresholds: dict[str, Any], message
         Filters.named(thresholds)
     with pytest.raises(InvalidInput, match="floor of 'musicality' must be a finite number, got nan"):
         Filters(floors={"musicality": float("nan")})
+    with pytest.raises(InvalidInput, match=r"floors must be a mapping such as .*, got \[1\]"):
+        Filters(floors=[1])  # type: ignore[arg-type]
+
+
+def test_thresholds_from_numpy_are_stored_as_plain_numbers() -> None:
+    half: Any = np.float32(0.5)
+    assert json.loads(json.dumps(Filters(dc_offset=half, floors={"musicality": half}).to_dict()))["dc_offset"] == 0.5

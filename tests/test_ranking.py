@@ -35,6 +35,7 @@ def test_weights_sum_to_one(weights: dict[str, float]) -> None:
         ({"musicality": -1}, "got -1"),
         ({"musicality": "1"}, "got '1'"),
         ({"musicality": True}, "got True"),
+        ({"musicality": 10**400}, "weight of 'musicality' must be a finite number, 0 or more, got 1000"),
         ([1, 2], "weights must be a mapping"),
     ],
 )

@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 
 import rerank
 from rerank.cli import app
+from tests.conftest import ROOT
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```\n(.*?)```", README, re.DOTALL)
 COMMANDS = [line for block in BLOCKS for line in block.splitlines() if re.match("rerank (?!eval|train|ui)", line)]
 
@@ -55,3 +56,9 @@ def test_each_command_runs(command: str, folder: Path) -> None:
 
 def test_every_number_of_the_benchmark_has_its_command() -> None:
     assert "rerank eval speed" in README and "rerank eval agreement" in README
+
+
+def test_nothing_is_left_to_fill_in_and_links_lead_somewhere() -> None:
+    assert not re.findall(r"<!--|\{\w+\}", README)
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
+    assert links and all((ROOT / link).exists() for link in links)

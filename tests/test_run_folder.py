@@ -1,6 +1,7 @@
 """The folder of a run holds what was finished, and nothing of a user is lost to it."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -40,9 +41,71 @@ def test_a_run_is_not_overwritten_by_accident(tmp_path: Path) -> None:
     mine = tmp_path / "run" / "candidates" / "notes.txt"
     mine.write_text("mine")
     second = RunFolder(tmp_path / "run", overwrite=True)
-    assert kept.exists(), "the earlier run must stay until the new one has something"
     second.write_candidate(AUDIO, 1, 1)
-    assert sorted(path.name for path in (tmp_path / "run").rglob("*.*")) == ["001-seed1.flac", "notes.txt"]
+    assert kept.exists(), "the earlier run must stay until the new one is complete"
+    second.write_document({})
+    assert sorted(path.name for path in (tmp_path / "run").rglob("*.*")) == [
+        "001-seed1.flac",
+        "notes.txt",
+        "ranking.json",
+    ]
+    assert not (tmp_path / "run" / "unfinished").exists()
+
+
+def run(folder: Path, *seeds: int, overwrite: bool = False) -> RunFolder:
+    made = RunFolder(folder, overwrite=overwrite)
+    for index, seed in enumerate(seeds):
+        made.write_candidate(AUDIO, index, seed)
+    return made
+
+
+def test_a_run_that_fails_leaves_the_earlier_one_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path, 0, 1).write_document({"run": 1})
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    second = run(tmp_path, 0, 7, overwrite=True)
+    second.write_document({"run": 2}, failed=True)
+    assert all(path.read_bytes() == content for path, content in before.items())
+    assert json.loads((tmp_path / "unfinished" / "ranking.json").read_text()) == {"run": 2}
+    third = run(tmp_path, 5, overwrite=True)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "no space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", full)
+        with pytest.raises(OutputError, match="no space left"):
+            third.write_document({"run": 3})
+    assert all(path.read_bytes() == content for path, content in before.items())
+    third.write_document({"run": 3})
+    names = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*"))
+    assert names == ["candidates", "candidates/000-seed5.flac", "ranking.json"]
+    assert json.loads((tmp_path / "ranking.json").read_text()) == {"run": 3}
+
+
+def test_a_run_does_not_replace_its_own_sources(tmp_path: Path) -> None:
+    source = run(tmp_path / "run", 0).write_candidate(AUDIO, 1, 1)
+    (tmp_path / "link.flac").symlink_to(source)
+    for one in (source, tmp_path / "link.flac"):
+        with pytest.raises(OutputError, match=r"cannot overwrite .*run: it holds the input .*; choose another folder"):
+            RunFolder(tmp_path / "run", overwrite=True, sources=[one])
+    assert source.exists()
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a" * 300])
+def test_a_folder_that_cannot_be_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(OutputError, match="cannot write"):
+        RunFolder(tmp_path / name)
+
+
+def test_a_folder_that_may_not_be_searched_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(path: object, **_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "stat", closed)
+    monkeypatch.setattr(os, "mkdir", closed)
+    monkeypatch.setattr(os, "listdir", closed)
+    with pytest.raises(OutputError, match="cannot write .*: permission denied"):
+        RunFolder(tmp_path / "closed" / "run")
 
 
 def test_a_folder_without_a_run_is_used_and_a_file_refused(tmp_path: Path) -> None:
