@@ -128,6 +128,15 @@ class RewardModel(nn.Module):
             candidate: `[batch, tokens, dim]`, from the audio tower
             returns: `[batch, 2]`
         """
+        scores: Tensor = self.score_projector(self.join(prompt, candidate))
+        return scores
+
+    def join(self, prompt: Tokens, candidate: Tokens) -> Tensor:
+        """Run the joint transformer and return the mean of each candidate's tokens, which the head reads.
+
+        Shape:
+            as `score_tokens`; returns: `[batch, dim]`
+        """
         candidate = self._in_role(candidate, "candidate")
         prompt = prompt.expand(candidate.values.shape[0])
         if isinstance(self.joint_transformer, nn.ModuleList):
@@ -139,9 +148,8 @@ class RewardModel(nn.Module):
             joint = concatenate([prompt, candidate])
             values = self.joint_transformer(joint.values, joint.mask, keep=candidate.values.shape[1])
         mask = candidate.mask[..., None]
-        pooled = (values * mask).sum(1) / mask.sum(1).clamp(min=1)
-        scores: Tensor = self.score_projector(pooled)
-        return scores
+        pooled: Tensor = (values * mask).sum(1) / mask.sum(1).clamp(min=1)
+        return pooled
 
     def _one_weight(self) -> Tensor:
         """Return a weight, for its device and dtype."""

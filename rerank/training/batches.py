@@ -4,6 +4,7 @@ True alignment can be computed for any prompt and any clip, so beside each promp
 the same candidates under another text, other lyrics or another reference.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -17,6 +18,7 @@ from rerank.generators.synth.voice import vowels_of
 from rerank.generators.synth.words import Heard, Request, read_text
 from rerank.models.mini import FRAMES_PER_SECOND
 from rerank.training.dataset import CANDIDATES, DURATION, Shard
+from rerank.training.facts import MATCHES, match_targets
 from rerank.training.prompts import captions, lyrics, sentence
 
 MORE_TEXTS, MORE_LYRICS = 40, 12
@@ -43,6 +45,7 @@ class Batch:
         lyrics: more lyrics, for the text tower alone.
         prompt_of, clip_of: for each pair, its prompt and its candidate.
         truth: `[pairs, 2]`: true alignment and true musicality.
+        matches: `[pairs, matches]`: how far each attribute was met, NaN where it was not asked or the clip is damaged.
         twins: `[twins, 2]`: pairs with the same candidate under two prompts.
     """
 
@@ -60,6 +63,7 @@ class Batch:
     prompt_of: Tensor
     clip_of: Tensor
     truth: Tensor
+    matches: Tensor
     twins: Tensor
 
 
@@ -176,6 +180,8 @@ class _Builder:
         faults = [shards[s].faults[c] for s, c, _ in where]
         damages = [shards[s].damages[c] if d else None for s, c, d in where]
         truth = [_truth(requests[p], facts[c], faults[c], damages[c]) for p, c in self.pairs]
+        unknown = [math.nan] * len(MATCHES)
+        matches = [unknown if damages[c] else match_targets(requests[p], facts[c]) for p, c in self.pairs]
         return Batch(
             spectrograms=spectrograms,
             start=start / FRAMES_PER_SECOND,
@@ -191,6 +197,7 @@ class _Builder:
             prompt_of=pairs[:, 0],
             clip_of=pairs[:, 1],
             truth=torch.tensor(truth),
+            matches=torch.tensor(matches),
             twins=torch.tensor(self.twins, dtype=torch.long).reshape(-1, 2),
         )
 

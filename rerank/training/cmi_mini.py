@@ -3,7 +3,7 @@
 Three stages. First the towers learn the facts of sound and text (the published model starts from trained towers
 instead). Then, as in the CMI-RewardBench paper (arXiv:2603.00610, section 3.3), the whole network learns from noisy
 preferences by Bradley-Terry with label smoothing, and last from the clean truth, by Bradley-Terry and a tanh-scaled
-regression, with modality dropout. The weights that are kept are a running mean over the last stage.
+regression, with modality dropout. In both it also learns to tell how far each single wish was met. The weights that are kept are a running mean over the last stage.
 
 A step depends on the options and its number alone, and a checkpoint holds all that the next step needs, so a run that
 was stopped goes on as if it had not been. On another kind of processor, or with another number of threads, sums come
@@ -67,8 +67,8 @@ class TrainOptions:
     shards: int = 60
     shard_prompts: int = 50
     tower_steps: int = 1500
-    preference_steps: int = 300
-    truth_steps: int = 2000
+    preference_steps: int = 200
+    truth_steps: int = 1600
     prompts: int = 8
     learning_rate: float = 1.2e-3
     facts_weight: float = 0.1
@@ -215,8 +215,12 @@ class Trainer:
         reference_tokens = Tokens.of(audio[references.clamp(min=0)]).where(references >= 0)
         prompts = model.encode_prompt(text_tokens, lyric_tokens, reference_tokens)
         of_pair = Tokens(prompts.values[batch.prompt_of], prompts.mask[batch.prompt_of])
-        rewards = model.score_tokens(of_pair, Tokens.of(audio[batch.clip_of])).float()
-        losses = {"hearing": self.options.facts_weight * self.hearing_loss(batch, audio)}
+        joined = model.join(of_pair, Tokens.of(audio[batch.clip_of]))
+        rewards = model.score_projector(joined).float()
+        losses = {
+            "hearing": self.options.facts_weight * self.hearing_loss(batch, audio),
+            "match": 2 * self.heads.match_loss(joined, batch.matches),
+        }
         if stage == "preferences":
             return {**losses, "preference": preference_loss(rewards, batch, noisy=True)}
         return {

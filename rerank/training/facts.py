@@ -17,7 +17,7 @@ from rerank.generators.synth.drums import KITS
 from rerank.generators.synth.instruments import INSTRUMENTS
 from rerank.generators.synth.lexicon import FASTEST, SLOWEST
 from rerank.generators.synth.styles import STYLES
-from rerank.generators.synth.truth import FAULT_COSTS, Facts
+from rerank.generators.synth.truth import FAULT_COSTS, WEIGHTS, Facts, attribute_alignment
 from rerank.generators.synth.voice import VOWELS, vowels_of
 from rerank.generators.synth.words import Request
 from rerank.models.mini import TOKENS_PER_SECOND
@@ -32,6 +32,9 @@ DAMAGE_NAMES = (*DAMAGES, "mix")
 VOICES = (None, "male", "female", "any", "none")
 DYNAMICS = (None, "quiet", "medium", "loud")
 RECORDINGS = (None, "low", "high")
+MATCHES = (*(name for name in WEIGHTS if name != "instrument"), *SOUNDS)
+"""Attributes that a prompt can ask for, each instrument by itself."""
+
 TEMPO_CLASSES = 24
 
 Targets = Mapping[str, Tensor]
@@ -59,6 +62,7 @@ class FactHeads(nn.Module):
         self.vowel = nn.Linear(dim, len(VOWELS) + 1)
         self.text = nn.ModuleDict({name: nn.Linear(dim, size) for name, size in shared.items()})
         self.spelling = nn.Linear(dim, len(VOWELS))
+        self.match = nn.Linear(dim, len(MATCHES))
 
     def audio_loss(self, tokens: Tensor, targets: Targets) -> Tensor:
         """Return the loss of reading the facts of each clip (mean and maximum over time) and the vowel of each token.
@@ -98,6 +102,16 @@ class FactHeads(nn.Module):
         asked = targets["mood asked"][:, None]
         error: Tensor = loss + 10 * ((out["mood"].sigmoid() - targets["mood"]).square() * asked).mean()
         return error
+
+    def match_loss(self, joined: Tensor, shares: Tensor) -> Tensor:
+        """Return the loss of telling how far each asked attribute was met, from what the reward head reads.
+
+        Shape:
+            joined: `[pairs, dim]`
+            shares: `[pairs, matches]`, from `match_targets`; NaN where an attribute was not asked
+        """
+        asked = ~shares.isnan()
+        return F.binary_cross_entropy_with_logits(self.match(joined)[asked], shares[asked])
 
     def lyrics_loss(self, lyrics: Tokens, targets: Tensor) -> Tensor:
         """Return the loss of reading the vowels of each word.
@@ -149,6 +163,12 @@ def audio_targets(
         "brightness": torch.tensor([math.log2(max(f.brightness, 50.0) / 2000) for f in facts]),
         "vowels": vowels,
     }
+
+
+def match_targets(request: Request, facts: Facts) -> list[float]:
+    """Return how far each of `MATCHES` was met, in [0, 1]; NaN for what was not asked."""
+    parts = attribute_alignment(request, facts)
+    return [parts[name][1] if name in parts else math.nan for name in MATCHES]
 
 
 def text_targets(requests: Sequence[Request]) -> dict[str, Tensor]:
