@@ -26,7 +26,8 @@ OPTIONS = TrainOptions(
     shard_prompts=5,
     tower_steps=2,
     preference_steps=2,
-    truth_steps=2,
+    truth_steps=1,
+    frozen_steps=1,
     prompts=2,
     processes=1,
     checkpoint_every=1,
@@ -77,25 +78,30 @@ def test_batches_hold_the_truth_of_every_pair(data: Path) -> None:
     shard = dataset.load(data / "data", 0)
     batch = Batches([shard], seed=0, prompts=4)[0]
     assert batch.spectrograms.shape[1] == 128 and torch.isfinite(batch.spectrograms).all()
-    for pair, (prompt, clip) in enumerate(zip(batch.prompt_of.tolist(), batch.clip_of.tolist(), strict=True)):
-        request = request_of(batch.prompts[prompt], shard.heard) if batch.prompts[prompt][2] < 0 else None
-        if batch.damages[clip] is None and request is not None:
-            expected = [alignment(request, batch.facts[clip]), musicality(batch.faults[clip])]
-            assert batch.truth[pair].tolist() == pytest.approx(expected)
-    assert len(batch.twins) and (batch.clip_of[batch.twins[:, 0]] == batch.clip_of[batch.twins[:, 1]]).all()
+    for pairs in (batch.pairs, batch.more):
+        for pair, (prompt, clip) in enumerate(zip(pairs.prompt_of.tolist(), pairs.clip_of.tolist(), strict=True)):
+            if pairs.prompts[prompt][2] < 0 and batch.damages[clip] is None:
+                request = request_of(pairs.prompts[prompt], shard.heard)
+                expected = [alignment(request, batch.facts[clip]), musicality(batch.faults[clip])]
+                assert pairs.truth[pair].tolist() == pytest.approx(expected)
+    pairs = batch.pairs
+    assert len(pairs.twins) and (pairs.clip_of[pairs.twins[:, 0]] == pairs.clip_of[pairs.twins[:, 1]]).all()
+    damaged = [pair for pair, clip in enumerate(pairs.clip_of.tolist()) if batch.damages[clip] is not None]
+    assert damaged and pairs.matches[damaged].isnan().all()
+    assert (pairs.truth[damaged, 1] < 1 - 0.75 * 0.3 + 1e-6).all()
     again = Batches([shard], seed=0, prompts=4)[0]
-    assert torch.equal(batch.spectrograms, again.spectrograms) and torch.equal(batch.truth, again.truth)
+    assert torch.equal(batch.spectrograms, again.spectrograms) and torch.equal(pairs.truth, again.pairs.truth)
 
 
 def test_losses_fall_when_rewards_follow_the_truth(data: Path) -> None:
-    batch = Batches([dataset.load(data / "data", 0)], seed=0, prompts=4)[1]
-    right = 6 * (batch.truth - 0.5)
+    pairs = Batches([dataset.load(data / "data", 0)], seed=0, prompts=4)[1].pairs
+    right = 6 * (pairs.truth - 0.5)
     for noisy in (False, True):
         torch.manual_seed(0)
-        good = preference_loss(right, batch, noisy)
+        good = preference_loss(right, pairs, noisy)
         torch.manual_seed(0)
-        assert good < 0.9 * preference_loss(-right, batch, noisy)
-    assert regression_loss(right, batch.truth) < 0.1 * regression_loss(-right, batch.truth)
+        assert good < 0.9 * preference_loss(-right, pairs, noisy)
+    assert regression_loss(right, pairs.truth) < 0.1 * regression_loss(-right, pairs.truth)
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(data: Path, tmp_path: Path) -> None:

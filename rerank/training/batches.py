@@ -32,6 +32,26 @@ Parts = tuple[str, str, int]
 
 
 @dataclass(frozen=True)
+class Pairs:
+    """Prompts, candidates, and the truth of every pair of one and one.
+
+    Attributes:
+        prompts: the different prompts.
+        prompt_of, clip_of: for each pair, its prompt and its candidate, a row of the batch's spectrograms.
+        truth: `[pairs, 2]`: true alignment and true musicality.
+        matches: `[pairs, matches]`: how far each attribute was met, NaN where it was not asked or the clip is damaged.
+        twins: `[twins, 2]`: pairs with the same candidate under two prompts.
+    """
+
+    prompts: list[Parts]
+    prompt_of: Tensor
+    clip_of: Tensor
+    truth: Tensor
+    matches: Tensor
+    twins: Tensor
+
+
+@dataclass(frozen=True)
 class Batch:
     """One training step.
 
@@ -39,14 +59,9 @@ class Batch:
         spectrograms: `[clips, mels, frames]`: candidates, damaged ones, references.
         start, duration: where they were cut out of the clips, in seconds.
         facts, faults, syllables, damages: of each spectrogram.
-        prompts: the different prompts.
-        requests: what each prompt asks for.
-        texts: more texts, for the text tower alone.
-        lyrics: more lyrics, for the text tower alone.
-        prompt_of, clip_of: for each pair, its prompt and its candidate.
-        truth: `[pairs, 2]`: true alignment and true musicality.
-        matches: `[pairs, matches]`: how far each attribute was met, NaN where it was not asked or the clip is damaged.
-        twins: `[twins, 2]`: pairs with the same candidate under two prompts.
+        pairs: prompts with their own candidates, and with wrong prompts.
+        more: other texts, and lyrics and references by themselves, with a few candidates each.
+        texts, lyrics: that belong to no candidate.
     """
 
     spectrograms: Tensor
@@ -56,15 +71,10 @@ class Batch:
     faults: list[dict[str, float]]
     syllables: list[list[tuple[float, str]]]
     damages: list[str | None]
-    prompts: list[Parts]
-    requests: list[Request]
+    pairs: Pairs
+    more: Pairs
     texts: list[str]
     lyrics: list[str]
-    prompt_of: Tensor
-    clip_of: Tensor
-    truth: Tensor
-    matches: Tensor
-    twins: Tensor
 
 
 @lru_cache(maxsize=20_000)
@@ -119,7 +129,7 @@ class _Builder:
                 self.clip(shard, prompt * CANDIDATES + candidate)
         for index, (shard, prompt) in enumerate(chosen):
             self.add_prompt(shard, prompt, chosen[(index + 1) % len(chosen)])
-        return self.finish()
+        return self.finish(chosen)
 
     def clip(self, shard: int, clip: int, damaged: bool = False) -> int:
         return self.clips.setdefault((shard, clip, damaged), len(self.clips))
@@ -164,7 +174,7 @@ class _Builder:
         known = captions("train")
         return known[int(self.rng.integers(len(known)))] if self.rng.random() < 0.4 else sentence(self.rng, "train")
 
-    def finish(self) -> Batch:
+    def finish(self, chosen: list[tuple[int, int]]) -> Batch:
         where = list(self.clips)
         shards = self.batches.shards
         whole = round(DURATION * FRAMES_PER_SECOND)
@@ -173,32 +183,54 @@ class _Builder:
         cut = [(shards[s].damaged if d else shards[s].clean)[c][:, start : start + frames] for s, c, d in where]
         spectrograms = torch.from_numpy(np.stack(cut)).float()
         spectrograms += torch.from_numpy(self.rng.normal(0, 0.05, (len(cut), 1, 1)).astype(np.float32))  # about 1 dB
-        heard = [shards[s].heard[c] for s, c, _ in where]
-        requests = [request_of(parts, heard) for parts in self.prompts]
-        pairs = torch.tensor(self.pairs)
-        facts = [shards[s].facts[c] for s, c, _ in where]
-        faults = [shards[s].faults[c] for s, c, _ in where]
-        damages = [shards[s].damages[c] if d else None for s, c, d in where]
-        truth = [_truth(requests[p], facts[c], faults[c], damages[c]) for p, c in self.pairs]
-        unknown = [math.nan] * len(MATCHES)
-        matches = [unknown if damages[c] else match_targets(requests[p], facts[c]) for p, c in self.pairs]
+        texts = [self.text() for _ in range(MORE_TEXTS)]
         return Batch(
             spectrograms=spectrograms,
             start=start / FRAMES_PER_SECOND,
             duration=frames / FRAMES_PER_SECOND,
-            facts=facts,
-            faults=faults,
+            facts=[shards[s].facts[c] for s, c, _ in where],
+            faults=[shards[s].faults[c] for s, c, _ in where],
             syllables=[[] if d else shards[s].syllables[c] for s, c, d in where],
-            damages=[damage[0] if damage else None for damage in damages],
-            prompts=list(self.prompts),
-            requests=requests,
-            texts=[self.text() for _ in range(MORE_TEXTS)],
+            damages=[shards[s].damages[c][0] if d else None for s, c, d in where],
+            pairs=self.judged(list(self.prompts), self.pairs),
+            texts=texts,
             lyrics=[lyrics(self.rng, "train") for _ in range(MORE_LYRICS)],
-            prompt_of=pairs[:, 0],
-            clip_of=pairs[:, 1],
-            truth=torch.tensor(truth),
+            more=self.more(chosen, texts),
+        )
+
+    def more(self, chosen: list[tuple[int, int]], texts: list[str]) -> Pairs:
+        """Pair each text with two candidates, and lyrics and references with their own candidates and two others."""
+        count = len(chosen) * CANDIDATES
+        prompts: list[Parts] = [(text, "", -1) for text in texts]
+        pairs = [(row, int(clip)) for row in range(len(texts)) for clip in self.rng.choice(count, 2, replace=False)]
+        for place, (shard, prompt) in enumerate(chosen):
+            data = self.batches.shards[shard]
+            alone: list[Parts] = [("", data.lyrics[prompt], -1)] if data.lyrics[prompt] else []
+            if data.references[prompt] >= 0:
+                alone.append(("", "", self.clips[shard, data.references[prompt], False]))
+            for parts in alone:
+                own = range(place * CANDIDATES, (place + 1) * CANDIDATES)
+                pairs += [(len(prompts), int(clip)) for clip in (*own, *self.rng.choice(count, 2, replace=False))]
+                prompts.append(parts)
+        return self.judged(prompts, pairs)
+
+    def judged(self, prompts: list[Parts], pairs: list[tuple[int, int]]) -> Pairs:
+        """Return the pairs with their truth."""
+        shards, where = self.batches.shards, list(self.clips)
+        heard = [shards[s].heard[c] for s, c, _ in where]
+        facts = [shards[s].facts[c] for s, c, _ in where]
+        faults = [shards[s].faults[c] for s, c, _ in where]
+        damages = [shards[s].damages[c] if d else None for s, c, d in where]
+        requests = [request_of(parts, heard) for parts in prompts]
+        unknown = [math.nan] * len(MATCHES)
+        matches = [unknown if damages[c] else match_targets(requests[p], facts[c]) for p, c in pairs]
+        return Pairs(
+            prompts=prompts,
+            prompt_of=torch.tensor([prompt for prompt, _ in pairs]),
+            clip_of=torch.tensor([clip for _, clip in pairs]),
+            truth=torch.tensor([_truth(requests[p], facts[c], faults[c], damages[c]) for p, c in pairs]),
             matches=torch.tensor(matches),
-            twins=torch.tensor(self.twins, dtype=torch.long).reshape(-1, 2),
+            twins=torch.tensor(self.twins if pairs is self.pairs else [], dtype=torch.long).reshape(-1, 2),
         )
 
 

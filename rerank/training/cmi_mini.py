@@ -34,7 +34,7 @@ from rerank.models.vocabulary import Vocabulary
 from rerank.protocols import Progress
 from rerank.rewards.cmi import save_mini
 from rerank.training import dataset
-from rerank.training.batches import Batch, Batches, read_cached
+from rerank.training.batches import Batch, Batches, Pairs, read_cached
 from rerank.training.facts import FactHeads, audio_targets, spelling_targets, text_targets
 from rerank.training.losses import preference_loss, regression_loss
 from rerank.training.prompts import captions, lyrics, sentence
@@ -55,6 +55,7 @@ class TrainOptions:
         shards: of data.
         shard_prompts: prompts in a shard, with four clips each.
         tower_steps, preference_steps, truth_steps: length of the three stages.
+        frozen_steps: length of the last stage's second half, in which the audio tower is frozen.
         prompts: per step, with four candidates each.
         learning_rate: at its highest.
         facts_weight: of telling facts from sound in the last two stages.
@@ -68,7 +69,8 @@ class TrainOptions:
     shard_prompts: int = 50
     tower_steps: int = 1500
     preference_steps: int = 200
-    truth_steps: int = 1600
+    truth_steps: int = 300
+    frozen_steps: int = 1300
     prompts: int = 8
     learning_rate: float = 1.2e-3
     facts_weight: float = 0.1
@@ -80,7 +82,7 @@ class TrainOptions:
         for name in ("shards", "shard_prompts", "prompts", "processes", "checkpoint_every", "truth_steps"):
             if getattr(self, name) < 1:
                 raise InvalidInput(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("seed", "tower_steps", "preference_steps"):
+        for name in ("seed", "tower_steps", "preference_steps", "frozen_steps"):
             if getattr(self, name) < 0:
                 raise InvalidInput(f"{name} must not be negative, got {getattr(self, name)}")
         if self.shards * self.shard_prompts < self.prompts:
@@ -90,7 +92,7 @@ class TrainOptions:
     @property
     def steps(self) -> int:
         """Return the number of all steps."""
-        return self.tower_steps + self.preference_steps + self.truth_steps
+        return self.tower_steps + self.preference_steps + self.truth_steps + self.frozen_steps
 
 
 def train(folder: Path, options: TrainOptions, on_progress: Callable[[Progress], None] | None = None) -> Path:
@@ -167,7 +169,9 @@ class Trainer:
         """Return the name of the stage that `step` belongs to."""
         if step < self.options.tower_steps:
             return "towers"
-        return "preferences" if step < self.options.tower_steps + self.options.preference_steps else "truth"
+        if step < self.options.tower_steps + self.options.preference_steps:
+            return "preferences"
+        return "frozen" if step >= self.options.steps - self.options.frozen_steps else "truth"
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate: a short warm-up, then half a cosine; once for the towers and once for the rest.
@@ -195,7 +199,7 @@ class Trainer:
         total.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
         nn.utils.clip_grad_norm_([*self.model.parameters(), *self.heads.parameters()], 1.0)
         self.optimizer.step()
-        if self.stage(self.step) == "truth":
+        if self.stage(self.step) in ("truth", "frozen"):
             self.mean.update_parameters(self.model)
         self.losses.append({name: float(loss.detach()) for name, loss in losses.items()})
         self.step += 1
@@ -204,30 +208,37 @@ class Trainer:
 
     def losses_of(self, batch: Batch, stage: str) -> dict[str, Tensor]:
         """Return the losses of a batch by name, weighted."""
-        model, listening = self.model, self.model.audio_module
+        listening = self.model.audio_module
         assert isinstance(listening, MiniAudioTower)
+        if stage == "frozen":
+            listening.eval()
+            with torch.no_grad():
+                audio = listening.encode(batch.spectrograms)
+            ours, more = self.reward_losses(audio, batch.pairs, stage), self.reward_losses(audio, batch.more, stage)
+            return {name: ours[name] + more[name] for name in ours}
         audio = listening.encode(batch.spectrograms)
         if stage == "towers":
             return {"hearing": self.hearing_loss(batch, audio), "reading": self.reading_loss(batch)}
-        text_tokens = model.encode_text([text for text, _, _ in batch.prompts])
-        lyric_tokens = model.encode_text([words for _, words, _ in batch.prompts])
-        references = torch.tensor([reference for _, _, reference in batch.prompts])
-        reference_tokens = Tokens.of(audio[references.clamp(min=0)]).where(references >= 0)
-        prompts = model.encode_prompt(text_tokens, lyric_tokens, reference_tokens)
-        of_pair = Tokens(prompts.values[batch.prompt_of], prompts.mask[batch.prompt_of])
-        joined = model.join(of_pair, Tokens.of(audio[batch.clip_of]))
+        hearing = self.options.facts_weight * self.hearing_loss(batch, audio)
+        return {"hearing": hearing, **self.reward_losses(audio, batch.pairs, stage)}
+
+    def reward_losses(self, audio: Tensor, pairs: Pairs, stage: str) -> dict[str, Tensor]:
+        """Return the losses of prompts with candidates, from the audio tower's tokens."""
+        model = self.model
+        references = torch.tensor([reference for _, _, reference in pairs.prompts])
+        prompts = model.encode_prompt(
+            model.encode_text([text for text, _, _ in pairs.prompts]),
+            model.encode_text([words for _, words, _ in pairs.prompts]),
+            Tokens.of(audio[references.clamp(min=0)]).where(references >= 0),
+        )
+        of_pair = Tokens(prompts.values[pairs.prompt_of], prompts.mask[pairs.prompt_of])
+        joined = model.join(of_pair, Tokens.of(audio[pairs.clip_of]))
         rewards = model.score_projector(joined).float()
         losses = {
-            "hearing": self.options.facts_weight * self.hearing_loss(batch, audio),
-            "match": 2 * self.heads.match_loss(joined, batch.matches),
+            "match": 2 * self.heads.match_loss(joined, pairs.matches),
+            "preference": preference_loss(rewards, pairs, noisy=stage == "preferences"),
         }
-        if stage == "preferences":
-            return {**losses, "preference": preference_loss(rewards, batch, noisy=True)}
-        return {
-            **losses,
-            "preference": preference_loss(rewards, batch, noisy=False),
-            "regression": regression_loss(rewards, batch.truth),
-        }
+        return losses if stage == "preferences" else losses | {"regression": regression_loss(rewards, pairs.truth)}
 
     def hearing_loss(self, batch: Batch, audio: Tensor) -> Tensor:
         """Return the loss of telling the facts of each clip from the audio tower's tokens."""
@@ -236,9 +247,9 @@ class Trainer:
 
     def reading_loss(self, batch: Batch) -> Tensor:
         """Return the loss of telling from the text tower's tokens what is asked for and how lyrics sound."""
-        texts = [text for text, _, _ in batch.prompts] + batch.texts
+        texts = [text for text, _, _ in batch.pairs.prompts] + batch.texts
         asked = self.heads.text_loss(self.model.encode_text(texts), text_targets([read_cached(text) for text in texts]))
-        lyrics = [words for _, words, _ in batch.prompts] + batch.lyrics
+        lyrics = [words for _, words, _ in batch.pairs.prompts] + batch.lyrics
         tokens = self.model.encode_text(lyrics)
         return 0.7 * asked + 4 * self.heads.lyrics_loss(tokens, spelling_targets(lyrics, tokens.values.shape[1]))
 

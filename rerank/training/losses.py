@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rerank.training.batches import Batch
+from rerank.training.batches import Pairs
 
 SMOOTHING = 0.2
 """Of the label of a noisy preference, as in the paper."""
@@ -22,27 +22,27 @@ TANH_RANGE = 0.85
 """Where the regression puts a truth of 1; below 1, so that no reward is driven to infinity."""
 
 
-def preference_loss(rewards: Tensor, batch: Batch, noisy: bool) -> Tensor:
-    """Return the Bradley-Terry loss over all comparisons of a batch, both axes.
+def preference_loss(rewards: Tensor, pairs: Pairs, noisy: bool) -> Tensor:
+    """Return the Bradley-Terry loss over all comparisons among pairs, both axes.
 
     Candidates under one prompt are compared on both axes, twins (one candidate under two prompts) on alignment.
 
     Args:
         rewards: of each pair.
-        batch: that they are of.
+        pairs: that they are of.
         noisy: draw a judge's choice, whose odds follow the truth, and smooth the label; otherwise the better one by
             truth is preferred, and true ties are left out.
 
     Shape:
         rewards: `[pairs, 2]`
     """
-    same = batch.prompt_of[:, None] == batch.prompt_of[None, :]
+    same = pairs.prompt_of[:, None] == pairs.prompt_of[None, :]
     first, second = torch.nonzero(torch.triu(same, diagonal=1), as_tuple=True)
-    gap = (batch.truth[first] - batch.truth[second]).flatten()
+    gap = (pairs.truth[first] - pairs.truth[second]).flatten()
     margin = (rewards[first] - rewards[second]).flatten()
-    if len(batch.twins):
-        one, two = batch.twins.T
-        gap = torch.cat([gap, (batch.truth[one] - batch.truth[two])[:, 0]])
+    if len(pairs.twins):
+        one, two = pairs.twins.T
+        gap = torch.cat([gap, (pairs.truth[one] - pairs.truth[two])[:, 0]])
         margin = torch.cat([margin, (rewards[one] - rewards[two])[:, 0]])
     if noisy:
         chosen = (torch.rand_like(gap) < torch.sigmoid(gap / NOISE)).float()
