@@ -34,7 +34,7 @@ from rerank.models.vocabulary import Vocabulary
 from rerank.protocols import Progress
 from rerank.rewards.cmi import save_mini
 from rerank.training import dataset
-from rerank.training.batches import Batch, Batches, Pairs, read_cached
+from rerank.training.batches import Batch, Batches, Pairs, Parts, read_cached
 from rerank.training.facts import FactHeads, audio_targets, spelling_targets, text_targets
 from rerank.training.losses import preference_loss, regression_loss
 from rerank.training.prompts import captions, lyrics, sentence
@@ -42,8 +42,12 @@ from rerank.training.prompts import captions, lyrics, sentence
 log = logging.getLogger("rerank")
 
 
-TOWER_COSINE = 32 / 15
-"""Length of the towers' learning rate schedule, as a multiple of their stage."""
+TOWER_COSINE, JOINT_COSINE = 32 / 15, 3.6
+"""Lengths of the learning rate schedules of the towers and of what comes before the freezing, as multiples of it: they
+are cut off while the rate is still high. The schedule of the frozen part runs to its end."""
+
+SHORT_TEXT = 24
+"""Words of a text that is padded together with other short ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +74,7 @@ class TrainOptions:
     tower_steps: int = 1500
     preference_steps: int = 200
     truth_steps: int = 300
-    frozen_steps: int = 1300
+    frozen_steps: int = 900
     prompts: int = 8
     learning_rate: float = 1.2e-3
     facts_weight: float = 0.1
@@ -174,14 +178,15 @@ class Trainer:
         return "frozen" if step >= self.options.steps - self.options.frozen_steps else "truth"
 
     def learning_rate(self, step: int) -> float:
-        """Return the learning rate: a short warm-up, then half a cosine; once for the towers and once for the rest.
-
-        The towers stop before the end of theirs: they go on learning in the later stages.
-        """
+        """Return the learning rate: a short warm-up, then half a cosine, for each of towers, joint and frozen parts."""
         options = self.options
+        joint = options.tower_steps + options.preference_steps + options.truth_steps
         first, begin, length = options.learning_rate, 0, round(TOWER_COSINE * options.tower_steps)
-        if step >= options.tower_steps:
-            first, begin, length = 0.8 * first, options.tower_steps, options.steps - options.tower_steps
+        if step >= joint:
+            first, begin, length = 0.65 * first, joint, options.frozen_steps
+        elif step >= options.tower_steps:
+            first, begin = 0.8 * first, options.tower_steps
+            length = round(JOINT_COSINE * (joint - options.tower_steps))
         place = (step - begin) / max(length, 1)
         return first * min(1.0, (step - begin + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * place)))
 
@@ -224,21 +229,31 @@ class Trainer:
 
     def reward_losses(self, audio: Tensor, pairs: Pairs, stage: str) -> dict[str, Tensor]:
         """Return the losses of prompts with candidates, from the audio tower's tokens."""
-        model = self.model
-        references = torch.tensor([reference for _, _, reference in pairs.prompts])
-        prompts = model.encode_prompt(
-            model.encode_text([text for text, _, _ in pairs.prompts]),
-            model.encode_text([words for _, words, _ in pairs.prompts]),
-            Tokens.of(audio[references.clamp(min=0)]).where(references >= 0),
-        )
-        of_pair = Tokens(prompts.values[pairs.prompt_of], prompts.mask[pairs.prompt_of])
-        joined = model.join(of_pair, Tokens.of(audio[pairs.clip_of]))
-        rewards = model.score_projector(joined).float()
+        places, parts = [], []
+        for group in _alike(pairs.prompts):
+            place = torch.nonzero(torch.isin(pairs.prompt_of, torch.tensor(group)))[:, 0]
+            row_of = {prompt: row for row, prompt in enumerate(group)}
+            rows = torch.tensor([row_of[prompt] for prompt in pairs.prompt_of[place].tolist()])
+            prompts = self.encode_prompts([pairs.prompts[prompt] for prompt in group], audio)
+            of_pair = Tokens(prompts.values[rows], prompts.mask[rows])
+            places.append(place)
+            parts.append(self.model.join(of_pair, Tokens.of(audio[pairs.clip_of[place]])))
+        joined = torch.cat(parts)[torch.cat(places).argsort()]
+        rewards = self.model.score_projector(joined).float()
         losses = {
             "match": 2 * self.heads.match_loss(joined, pairs.matches),
             "preference": preference_loss(rewards, pairs, noisy=stage == "preferences"),
         }
         return losses if stage == "preferences" else losses | {"regression": regression_loss(rewards, pairs.truth)}
+
+    def encode_prompts(self, prompts: list[Parts], audio: Tensor) -> Tokens:
+        """Return the tokens of prompts that all have the same parts."""
+        texts, words, references = (list(part) for part in zip(*prompts, strict=True))
+        return self.model.encode_prompt(
+            self.model.encode_text(texts) if texts[0] else None,
+            self.model.encode_text(words) if words[0] else None,
+            Tokens.of(audio[torch.tensor(references)]) if references[0] >= 0 else None,
+        )
 
     def hearing_loss(self, batch: Batch, audio: Tensor) -> Tensor:
         """Return the loss of telling the facts of each clip from the audio tower's tokens."""
@@ -288,6 +303,15 @@ class Trainer:
         assert isinstance(model, RewardModel)
         save_mini(model.eval(), self.folder / "cmi-mini")
         return self.folder / "cmi-mini"
+
+
+def _alike(prompts: list[Parts]) -> list[list[int]]:
+    """Group prompts that have the same parts, and short texts apart from long ones, so that little is padded."""
+    groups: dict[tuple[bool, bool, bool, bool], list[int]] = {}
+    for number, (text, words, reference) in enumerate(prompts):
+        kind = (bool(text), bool(words), reference >= 0, len(text.split()) > SHORT_TEXT)
+        groups.setdefault(kind, []).append(number)
+    return list(groups.values())
 
 
 def learn_vocabulary(seed: int) -> Vocabulary:
