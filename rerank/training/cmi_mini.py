@@ -1,9 +1,10 @@
 """Train `cmi-mini`, the small reward model, from nothing, on music that `synth` makes.
 
-Three stages. First the towers learn the facts of sound and text (the published model starts from trained towers
-instead). Then, as in the CMI-RewardBench paper (arXiv:2603.00610, section 3.3), the whole network learns from noisy
-preferences by Bradley-Terry with label smoothing, and last from the clean truth, by Bradley-Terry and a tanh-scaled
-regression, with modality dropout. In both it also learns to tell how far each single wish was met. The weights that are kept are a running mean over the last stage.
+First the towers learn the facts of sound and text (the published model starts from trained towers instead). Then, as in
+the CMI-RewardBench paper (arXiv:2603.00610, section 3.3), the whole network learns from noisy preferences by Bradley-Terry
+with label smoothing, and last from the clean truth, by Bradley-Terry and a tanh-scaled regression, with modality dropout.
+In both it also learns to tell how far each single wish was met. In the last part the audio tower is frozen, as both are
+in the paper, and there are many more prompts. The weights that are kept are a running mean.
 
 A step depends on the options and its number alone, and a checkpoint holds all that the next step needs, so a run that
 was stopped goes on as if it had not been. On another kind of processor, or with another number of threads, sums come
