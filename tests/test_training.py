@@ -137,4 +137,4 @@ def test_the_model_card_says_what_it_was_trained_on() -> None:
     report = {"options": {"prompts": 7}, "metrics": {"best-of-n gain, combined": 0.5, "lyrics, combined": None}}
     card = model_card(OPTIONS, report)
     assert "trained on synthetic music only" in card and "use `cmi-rm`" in card
-    assert "| best-of-n gain, combined | 0.500 | 0.75 |" in card and "lyrics, combined" not in card
+    assert "| best-of-n gain, combined | 0.500 | 0.75 | **no** |" in card and "lyrics, combined" not in card

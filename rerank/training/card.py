@@ -30,7 +30,7 @@ and alignment of a candidate out.
 
 **It was trained on synthetic music only**, made by the built-in generator `synth`, whose truth is known. It ranks
 candidates of `synth` well and notices damage in any audio, but it has never heard real music or the output of neural
-generators. For real generators use `cmi-rm`.
+generators. For real generators use `cmi-rm`, the published model, once this package has it.
 
 ## What it reaches
 
@@ -38,8 +38,8 @@ On captions, templates, lyric lines, seeds and damages that training never used;
 each, and as many cases of each other measure. Lyrics, reference and text are judged on takes without faults, damage at
 a severity of 0.5 to 1; `rerank/eval/agreement.py` says exactly how.
 
-| measure | reached | goal | meaning |
-| --- | --- | --- | --- |
+| measure | reached | goal | met | meaning |
+| --- | --- | --- | --- | --- |
 {rows}
 
 All numbers are in `cmi-mini.json` beside this file; `rerank eval agreement` makes them again.
@@ -58,7 +58,7 @@ Modality dropout throughout. Each step takes {step_prompts} prompts with four ca
 - Its musicality knows ten faults of craft and the damages of training, not taste.
 - Its alignment knows the words that `synth` follows: tempo, key, mood, genre, instruments, dynamics, recording
   quality, voice. Other wishes count for nothing.
-- Lyrics are compared by their vowels, in English spelling.
+- Where a measure above is not met, do not rely on it: 0.5 is chance for two of a kind.
 - Rewards compare candidates of one prompt. Across prompts they mean little.
 
 Licence of the weights: Apache-2.0.
@@ -74,7 +74,7 @@ def model_card(options: TrainOptions, report: Mapping[str, Any]) -> str:
     """
     metrics = report["metrics"]
     rows = [
-        f"| {name} | {value:.3f} | {goal:.2f} | {meaning} |"
+        f"| {name} | {value:.3f} | {goal:.2f} | {'yes' if value >= goal else '**no**'} | {meaning} |"
         for name, goal, meaning in _GOALS
         if (value := metrics.get(name)) is not None
     ]
