@@ -123,10 +123,9 @@ def read(path: str | Path, *, max_duration: float | None = None, finite: bool = 
             estimated = file.format == "MP3"  # the length in its header may be a guess
     # soundfile asks for the missing parameters of headerless formats (.raw) by a TypeError
     except (soundfile.SoundFileError, TypeError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise UnreadableAudio(
-            f"cannot read {path} as audio; expected a WAV, FLAC, MP3 or OGG file: {reason}"
-        ) from error
+        # without the name, which the library repeats as bytes
+        reason = " ".join(getattr(error, "error_string", str(error)).split()).rstrip(".").lower()
+        raise UnreadableAudio(f"cannot read {path} as audio ({reason}); give a WAV, FLAC, MP3 or OGG file") from error
     if len(samples) == limit:
         raise UnreadableAudio(_long_message(str(path), frames / sample_rate, max_duration))
     if len(samples) < frames and not estimated:

@@ -108,8 +108,8 @@ def _bad_file(tmp_path: Path, kind: str) -> Path:
     [
         ("missing", "no such audio file"),
         ("empty", r"is empty \(0 bytes\)"),
-        ("text", "expected a WAV, FLAC, MP3 or OGG file"),
-        ("raw", "expected a WAV, FLAC, MP3 or OGG file"),
+        ("text", "give a WAV, FLAC, MP3 or OGG file"),
+        ("raw", "give a WAV, FLAC, MP3 or OGG file"),
         ("folder", "is a folder"),
         ("frameless", r"holds no audio \(0 samples\)"),
         ("infinite", "not finite"),

@@ -173,7 +173,7 @@ def test_bad_references_get_one_line() -> None:
     Audio(np.zeros((1, 8_000 * 601), np.float32), 8_000).save("long.flac")
     for name, message in {
         "empty.wav": "is empty (0 bytes)",
-        "text.wav": "expected a WAV, FLAC, MP3 or OGG file",
+        "text.wav": "give a WAV, FLAC, MP3 or OGG file",
         "nan.wav": "not finite",
         "long.flac": "is 601.0 s long, the limit is 600 s",
     }.items():
