@@ -246,3 +246,9 @@ def test_keeps_the_promises_of_a_generator() -> None:
 def test_the_same_seed_differs_between_prompts() -> None:
     first, second = (next(Synth().generate(Prompt(text), [3], 1.0)).truth for text in ("calm piano", "calm  piano"))
     assert first and second and first["faults"] != second["faults"]
+
+
+def test_a_seed_can_be_used_again() -> None:
+    seed = np.random.SeedSequence(5)
+    first, second = (make(read_text("pop"), seed, 1.0)[0].waveform for _ in range(2))
+    assert np.array_equal(first, second)

@@ -83,7 +83,11 @@ def make(
     The truth holds what was `asked` and `rendered`, the `syllables` sung (start in seconds, vowel), the `departures` from
     the prompt in plain words, the `faults` with their severities, true `musicality` and true `alignment`.
     """
-    plan_rng, fault_rng, note_rng, detail_rng = (np.random.default_rng(child) for child in seed.spawn(4))
+    plan_rng, fault_rng, note_rng, detail_rng = (
+        # not seed.spawn, which changes the seed: the same one must make the same candidate again
+        np.random.default_rng(np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, child)))
+        for child in range(4)
+    )
     drawn = draw(request, duration, plan_rng, flawless=flawless)
     flaws = {} if flawless else faults.draw(fault_rng)
     plan = drawn.plan
