@@ -192,7 +192,9 @@ class _Sampler:
         if wanted == "none" and not request.vowels:
             who = either if self.departs(True, "sings although it should not") and self.rng.random() < 0.6 else None
         elif self.departs(who is not None, "voice missing or another"):
-            who = None if self.rng.random() < 0.6 else "male" if who == "female" else "female"
+            # another singer departs only from a prompt that names one
+            swapped = self.rng.random() >= 0.6 and wanted in ("male", "female")
+            who = None if not swapped else "male" if who == "female" else "female"
         humming = tuple(self.rng.choice(["ah", "oo", "oh"], size=2))
         vowels = request.vowels or (str(humming[0]), str(humming[0]), str(humming[1]))
         invented = tuple(str(v) for v in self.rng.choice(VOWELS, size=max(8, len(vowels))))
