@@ -12,12 +12,14 @@ from rerank.audio import Audio
 from rerank.data import Prompt
 from rerank.errors import InvalidInput
 from rerank.generators.synth.truth import alignment, musicality
+from rerank.generators.synth.words import read_text
 from rerank.models.mini import MiniConfig
 from rerank.rewards.cmi import load_mini
 from rerank.training import dataset
-from rerank.training.batches import Batches, request_of
+from rerank.training.batches import Batches
 from rerank.training.card import model_card
 from rerank.training.cmi_mini import Trainer, TrainOptions, train
+from rerank.training.facts import audio_targets, spelling_targets, text_targets
 from rerank.training.losses import preference_loss, regression_loss
 from rerank.training.prompts import captions, lyrics, sentence
 
@@ -26,8 +28,7 @@ OPTIONS = TrainOptions(
     shard_prompts=5,
     tower_steps=2,
     preference_steps=2,
-    truth_steps=1,
-    frozen_steps=1,
+    truth_steps=2,
     prompts=2,
     processes=1,
     checkpoint_every=1,
@@ -74,34 +75,64 @@ def test_a_shard_that_is_there_is_not_made_again(data: Path) -> None:
     assert seen == [(1, 1)] and path.stat().st_mtime_ns == before
 
 
-def test_batches_hold_the_truth_of_every_pair(data: Path) -> None:
+def test_tower_batches_hold_clips_with_what_was_done_to_them(data: Path) -> None:
     shard = dataset.load(data / "data", 0)
-    batch = Batches([shard], seed=0, prompts=4)[0]
-    assert batch.spectrograms.shape[1] == 128 and torch.isfinite(batch.spectrograms).all()
-    for pairs in (batch.pairs, batch.more):
-        for pair, (prompt, clip) in enumerate(zip(pairs.prompt_of.tolist(), pairs.clip_of.tolist(), strict=True)):
-            if pairs.prompts[prompt][2] < 0 and batch.damages[clip] is None:
-                request = request_of(pairs.prompts[prompt], shard.heard)
-                expected = [alignment(request, batch.facts[clip]), musicality(batch.faults[clip])]
-                assert pairs.truth[pair].tolist() == pytest.approx(expected)
-    pairs = batch.pairs
-    assert len(pairs.twins) and (pairs.clip_of[pairs.twins[:, 0]] == pairs.clip_of[pairs.twins[:, 1]]).all()
-    damaged = [pair for pair, clip in enumerate(pairs.clip_of.tolist()) if batch.damages[clip] is not None]
-    assert damaged and pairs.matches[damaged].isnan().all()
-    assert (pairs.truth[damaged, 1] < 1 - 0.75 * 0.3 + 1e-6).all()
-    again = Batches([shard], seed=0, prompts=4)[0]
-    assert torch.equal(batch.spectrograms, again.spectrograms) and torch.equal(pairs.truth, again.pairs.truth)
+    batch = Batches([shard], seed=0, prompts=4).for_towers(0)
+    assert batch.spectrograms.shape[:2] == (20, 128) and torch.isfinite(batch.spectrograms).all()
+    assert [name is not None for name in batch.damages] == 4 * [False, False, False, False, True]
+    assert {facts.genre for facts in batch.facts} <= {facts.genre for facts in shard.facts}
+    again = Batches([shard], seed=0, prompts=4).for_towers(0)
+    assert torch.equal(batch.spectrograms, again.spectrograms) and batch.texts == again.texts
+
+
+def test_targets_of_towers_are_probabilities(data: Path) -> None:
+    shard = dataset.load(data / "data", 0)
+    heard = audio_targets(shard.facts, shard.faults, shard.syllables, [None] * len(shard.facts), 0.0, 10.0)
+    asked = text_targets([read_text("sad slow piano at 70 bpm, male vocals"), read_text("music")])
+    for name in ("tempo", "genre", "voice", "dynamics", "recording", "valence", "energy"):
+        assert heard[name].shape[1] == asked[name].shape[1]
+        assert torch.allclose(heard[name].sum(1), torch.ones(len(shard.facts)))
+        assert torch.equal(heard[name][:, 0], torch.zeros(len(shard.facts))), "a sound leaves nothing open"
+        assert torch.allclose(asked[name].sum(1), torch.ones(2)) and asked[name][1, 0] == 1
+    assert asked["tempo"][0, 0] == asked["voice"][0, 0] == asked["valence"][0, 0] == 0
+    slower, faster = (text_targets([read_text(f"{bpm} bpm")])["tempo"][0].argmax() for bpm in (60, 180))
+    assert slower < faster
+    spelt = spelling_targets(["oh my love", ""], 3)
+    assert torch.allclose(spelt.sum(-1), torch.ones(2, 3)) and (spelt[0, :, 1:].sum(-1) == 0.25).all()
+    assert (spelt[1, :, 0] == 1).all()
+
+
+def test_reward_batches_hold_the_truth_of_every_pair(data: Path) -> None:
+    shard = dataset.load(data / "data", 0)
+    batches = Batches([shard], seed=0, prompts=4)
+    batch = batches.for_reward(0)
+    damaged = []
+    for pair, (prompt, row) in enumerate(zip(batch.prompt_of.tolist(), batch.clip_of.tolist(), strict=True)):
+        clip = batch.clips[row]
+        if clip.damaged:
+            damaged.append(pair)
+            continue
+        request = batches.request(batch.prompts[prompt])
+        expected = [alignment(request, shard.facts[clip.row]), musicality(shard.faults[clip.row])]
+        assert batch.truth[pair].tolist() == pytest.approx(expected)
+    assert damaged and batch.matches[damaged].isnan().all()
+    assert (batch.truth[damaged, 1] < 1 - 0.75 * 0.3 + 1e-6).all()
+    assert len(batch.twins) and (batch.clip_of[batch.twins[:, 0]] == batch.clip_of[batch.twins[:, 1]]).all()
+    alone = [sum(map(bool, parts)) == 1 for parts in batch.prompts]
+    assert sum(alone) >= 4, "grids have prompts of one part"
+    again = batches.for_reward(0)
+    assert batch.prompts == again.prompts and batch.clips == again.clips and torch.equal(batch.truth, again.truth)
 
 
 def test_losses_fall_when_rewards_follow_the_truth(data: Path) -> None:
-    pairs = Batches([dataset.load(data / "data", 0)], seed=0, prompts=4)[1].pairs
-    right = 6 * (pairs.truth - 0.5)
+    batch = Batches([dataset.load(data / "data", 0)], seed=0, prompts=4).for_reward(1)
+    right = 6 * (batch.truth - 0.5)
     for noisy in (False, True):
         torch.manual_seed(0)
-        good = preference_loss(right, pairs, noisy)
+        good = preference_loss(right, batch, noisy)
         torch.manual_seed(0)
-        assert good < 0.9 * preference_loss(-right, pairs, noisy)
-    assert regression_loss(right, pairs.truth) < 0.1 * regression_loss(-right, pairs.truth)
+        assert good < 0.9 * preference_loss(-right, batch, noisy)
+    assert regression_loss(right, batch.truth) < 0.1 * regression_loss(-right, batch.truth)
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(data: Path, tmp_path: Path) -> None:

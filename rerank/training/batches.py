@@ -1,13 +1,15 @@
-"""Put training batches together: prompts right and wrong, candidates clean and damaged, and the truth of every pair.
+"""Put training batches together: clips with their facts for the towers, then prompts right and wrong with candidates.
 
 True alignment can be computed for any prompt and any clip, so beside each prompt with its own candidates a batch holds
-the same candidates under another text, other lyrics or another reference.
+the same candidates under another text, other lyrics or another reference, and grids: a few texts, lyrics or references
+by themselves, each with the candidates of all of them.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,52 +18,49 @@ from torch import Tensor
 from rerank.generators.synth.truth import Facts, alignment, musicality
 from rerank.generators.synth.voice import vowels_of
 from rerank.generators.synth.words import Heard, Request, read_text
-from rerank.models.mini import FRAMES_PER_SECOND
+from rerank.models.mini import FRAMES_PER_SECOND, TOKENS_PER_SECOND
 from rerank.training.dataset import CANDIDATES, DURATION, Shard
 from rerank.training.facts import MATCHES, match_targets
 from rerank.training.prompts import captions, lyrics, sentence
 
-MORE_TEXTS, MORE_LYRICS = 40, 12
-"""Texts and lyrics of a batch that belong to no candidate: reading is cheap beside listening."""
+TEXTS, LYRICS = 48, 24
+"""Texts and lyrics that the text tower reads in each step of the towers."""
+
+GRIDS, GRID_PROMPTS, GRID_CLIPS = 1, 4, 2
+"""Grids of each kind in a batch, prompts in a grid, and candidates of its own that each of them brings."""
+
+SHORTEST = 3.0
+"""Seconds of the shortest window that is cut out of the clips."""
 
 DAMAGE_COST = (0.75, 0.3)
 """What a damage of full severity takes of musicality and of alignment."""
 
-Parts = tuple[str, str, int]
-"""Text, lyrics and the row of the reference among the batch's spectrograms (-1 for none)."""
+
+class Clip(NamedTuple):
+    """A clip of the data: its shard, its row there, and whether the damaged version is meant."""
+
+    shard: int
+    row: int
+    damaged: bool = False
+
+
+class Parts(NamedTuple):
+    """A prompt; empty, or None, for parts that it lacks. The reference is a clip."""
+
+    text: str = ""
+    lyrics: str = ""
+    reference: Clip | None = None
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Prompts, candidates, and the truth of every pair of one and one.
+class TowerBatch:
+    """What the towers learn from in one step.
 
     Attributes:
-        prompts: the different prompts.
-        prompt_of, clip_of: for each pair, its prompt and its candidate, a row of the batch's spectrograms.
-        truth: `[pairs, 2]`: true alignment and true musicality.
-        matches: `[pairs, matches]`: how far each attribute was met, NaN where it was not asked or the clip is damaged.
-        twins: `[twins, 2]`: pairs with the same candidate under two prompts.
-    """
-
-    prompts: list[Parts]
-    prompt_of: Tensor
-    clip_of: Tensor
-    truth: Tensor
-    matches: Tensor
-    twins: Tensor
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One training step.
-
-    Attributes:
-        spectrograms: `[clips, mels, frames]`: candidates, damaged ones, references.
+        spectrograms: `[clips, mels, frames]`.
         start, duration: where they were cut out of the clips, in seconds.
         facts, faults, syllables, damages: of each spectrogram.
-        pairs: prompts with their own candidates, and with wrong prompts.
-        more: other texts, and lyrics and references by themselves, with a few candidates each.
-        texts, lyrics: that belong to no candidate.
+        texts, lyrics: for the text tower, they belong to no clip.
     """
 
     spectrograms: Tensor
@@ -71,10 +70,32 @@ class Batch:
     faults: list[dict[str, float]]
     syllables: list[list[tuple[float, str]]]
     damages: list[str | None]
-    pairs: Pairs
-    more: Pairs
     texts: list[str]
     lyrics: list[str]
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """Prompts, candidates, and the truth of every pair of one and one.
+
+    Attributes:
+        prompts: the different prompts.
+        clips: candidates of all pairs.
+        window: of the clips' tokens: first one, and number.
+        prompt_of, clip_of: for each pair, its prompt and its candidate, rows of the above.
+        truth: `[pairs, 2]`: true alignment and true musicality.
+        matches: `[pairs, matches]`: how far each attribute was met, NaN where it was not asked or the clip is damaged.
+        twins: `[twins, 2]`: pairs with the same candidate under two prompts.
+    """
+
+    prompts: list[Parts]
+    clips: list[Clip]
+    window: tuple[int, int]
+    prompt_of: Tensor
+    clip_of: Tensor
+    truth: Tensor
+    matches: Tensor
+    twins: Tensor
 
 
 @lru_cache(maxsize=20_000)
@@ -89,7 +110,7 @@ def _vowels(lyrics: str) -> tuple[str, ...]:
 
 
 class Batches:
-    """Draws batch number `step`, the same one each time, from rendered shards.
+    """Draws the batch of a step, the same one each time, from rendered shards.
 
     Args:
         shards: to draw from.
@@ -100,151 +121,163 @@ class Batches:
     def __init__(self, shards: Sequence[Shard], seed: int, prompts: int = 8) -> None:
         self.shards, self.seed, self.prompts = shards, seed, prompts
         self.rows = [(s, p) for s, shard in enumerate(shards) for p in range(len(shard.texts))]
-        self.lyrics = [words for shard in shards for words in shard.lyrics if words]
+        self.with_text = [(s, p) for s, p in self.rows if shards[s].texts[p]]
+        self.with_lyrics = [(s, p) for s, p in self.rows if shards[s].lyrics[p]]
+        self.with_reference = [(s, p) for s, p in self.rows if shards[s].references[p] >= 0]
 
     def __len__(self) -> int:
         """Return the number of batches in one pass over the data."""
         return len(self.rows) // self.prompts
 
-    def __getitem__(self, step: int) -> Batch:
+    def _chosen(self, step: int) -> list[tuple[int, int]]:
+        """Return shard and prompt of the prompts of a step; each comes once in each pass."""
         epoch, place = divmod(step, len(self))
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
-        chosen = [self.rows[i] for i in order[place * self.prompts : (place + 1) * self.prompts]]
-        return _Builder(self, np.random.default_rng([self.seed, 1, step])).build(chosen)
+        return [self.rows[i] for i in order[place * self.prompts : (place + 1) * self.prompts]]
+
+    def for_towers(self, step: int) -> TowerBatch:
+        """Return all candidates of some prompts, one of each prompt also damaged, and texts to read."""
+        rng = np.random.default_rng([self.seed, 1, step])
+        clips: list[Clip] = []
+        for shard, prompt in self._chosen(step):
+            rows = range(prompt * CANDIDATES, (prompt + 1) * CANDIDATES)
+            clips += [Clip(shard, row) for row in rows] + [Clip(shard, int(rng.choice(rows)), damaged=True)]
+        shards = self.shards
+        first, frames = _window(rng, FRAMES_PER_SECOND)
+        cut = [(shards[s].damaged if d else shards[s].clean)[c][:, first : first + frames] for s, c, d in clips]
+        spectrograms = torch.from_numpy(np.stack(cut)).float()
+        spectrograms += torch.from_numpy(rng.normal(0, 0.05, (len(cut), 1, 1)).astype(np.float32))  # about 1 dB
+        return TowerBatch(
+            spectrograms=spectrograms,
+            start=first / FRAMES_PER_SECOND,
+            duration=frames / FRAMES_PER_SECOND,
+            facts=[shards[s].facts[c] for s, c, _ in clips],
+            faults=[shards[s].faults[c] for s, c, _ in clips],
+            syllables=[[] if d else shards[s].syllables[c] for s, c, d in clips],
+            damages=[shards[s].damages[c][0] if d else None for s, c, d in clips],
+            texts=[_fresh_text(rng) for _ in range(TEXTS)],
+            lyrics=[lyrics(rng, "train") for _ in range(LYRICS)],
+        )
+
+    def for_reward(self, step: int) -> PairBatch:
+        """Return prompts with their own candidates and in grids."""
+        rng = np.random.default_rng([self.seed, 2, step])
+        builder = _Builder(self, rng)
+        chosen = self._chosen(step)
+        for index, (shard, prompt) in enumerate(chosen):
+            builder.add_prompt(shard, prompt, chosen[(index + 1) % len(chosen)])
+        for _ in range(GRIDS):
+            builder.add_grid(self.with_text, lambda row: Parts(text=self.shards[row[0]].texts[row[1]]))
+            builder.add_grid(self.with_text, lambda row: Parts(text=_fresh_text(rng)))
+            builder.add_grid(self.with_lyrics, lambda row: Parts(lyrics=self.shards[row[0]].lyrics[row[1]]))
+            builder.add_grid(self.with_reference, lambda row: Parts(reference=self.reference(*row)))
+        return builder.finish()
+
+    def reference(self, shard: int, prompt: int) -> Clip | None:
+        """Return the reference of a prompt of the data."""
+        row = self.shards[shard].references[prompt]
+        return Clip(shard, row) if row >= 0 else None
+
+    def request(self, parts: Parts) -> Request:
+        """Return what a prompt asks for."""
+        heard: Heard | None = None
+        if parts.reference:
+            heard = self.shards[parts.reference.shard].heard[parts.reference.row]
+        return replace(read_cached(parts.text), vowels=_vowels(parts.lyrics), reference=heard)
 
 
 class _Builder:
-    """Collects the spectrograms, prompts and pairs of one batch."""
+    """Collects the prompts, candidates and pairs of one batch."""
 
     def __init__(self, batches: Batches, rng: np.random.Generator) -> None:
         self.batches, self.rng = batches, rng
-        self.clips: dict[tuple[int, int, bool], int] = {}
+        self.clips: dict[Clip, int] = {}
         self.prompts: dict[Parts, int] = {}
         self.pairs: list[tuple[int, int]] = []
         self.twins: list[tuple[int, int]] = []
 
-    def build(self, chosen: list[tuple[int, int]]) -> Batch:
-        for shard, prompt in chosen:
-            for candidate in range(CANDIDATES):
-                self.clip(shard, prompt * CANDIDATES + candidate)
-        for index, (shard, prompt) in enumerate(chosen):
-            self.add_prompt(shard, prompt, chosen[(index + 1) % len(chosen)])
-        return self.finish(chosen)
-
-    def clip(self, shard: int, clip: int, damaged: bool = False) -> int:
-        return self.clips.setdefault((shard, clip, damaged), len(self.clips))
-
-    def pair(self, parts: Parts, clip: int) -> int:
-        self.pairs.append((self.prompts.setdefault(parts, len(self.prompts)), clip))
+    def pair(self, parts: Parts, clip: Clip) -> int:
+        row = self.clips.setdefault(clip, len(self.clips))
+        self.pairs.append((self.prompts.setdefault(parts, len(self.prompts)), row))
         return len(self.pairs) - 1
 
     def add_prompt(self, shard: int, prompt: int, other: tuple[int, int]) -> None:
         """Add a prompt with its candidates, one of them damaged, and two of them under wrong prompts."""
-        rng, data = self.rng, self.batches.shards[shard]
-        reference = data.references[prompt]
-        own = self.drop(data.texts[prompt], data.lyrics[prompt], self.clip(shard, reference) if reference >= 0 else -1)
-        clips = [self.clip(shard, prompt * CANDIDATES + candidate) for candidate in range(CANDIDATES)]
+        rng, batches = self.rng, self.batches
+        data = batches.shards[shard]
+        own = self.drop(Parts(data.texts[prompt], data.lyrics[prompt], batches.reference(shard, prompt)))
+        clips = [Clip(shard, prompt * CANDIDATES + candidate) for candidate in range(CANDIDATES)]
         right = [self.pair(own, clip) for clip in clips]
-        unlucky = int(rng.integers(CANDIDATES))
-        self.pair(own, self.clip(shard, prompt * CANDIDATES + unlucky, damaged=True))
-        text, words, heard = own
+        self.pair(own, clips[int(rng.integers(CANDIDATES))]._replace(damaged=True))
         wrong: list[Parts] = []
-        if text and (other_text := self.batches.shards[other[0]].texts[other[1]]):
-            wrong.append((other_text, words, heard))
-        if words:
-            wrong.append((text, self.batches.lyrics[int(rng.integers(len(self.batches.lyrics)))], heard))
-        if heard >= 0:
-            stranger = int(rng.integers(len(data.heard)))
-            wrong.append((text, words, self.clip(shard, stranger)))
+        if own.text and (other_text := batches.shards[other[0]].texts[other[1]]):
+            wrong.append(own._replace(text=other_text))
+        if own.lyrics:
+            other_shard, row = self.choose(batches.with_lyrics)
+            wrong.append(own._replace(lyrics=batches.shards[other_shard].lyrics[row]))
+        if own.reference:
+            wrong.append(own._replace(reference=Clip(shard, int(rng.integers(len(data.heard))))))
         for parts in wrong:
             for candidate in rng.permutation(CANDIDATES)[:2]:
                 self.twins.append((right[candidate], self.pair(parts, clips[candidate])))
 
-    def drop(self, text: str, words: str, reference: int) -> Parts:
+    def add_grid(self, rows: Sequence[tuple[int, int]], parts_of: Callable[[tuple[int, int]], Parts]) -> None:
+        """Add prompts made from some of `rows` (shard and prompt), each with the candidates of all of them."""
+        if not rows:
+            return
+        chosen = [self.choose(rows) for _ in range(GRID_PROMPTS)]
+        own = range(CANDIDATES)
+        clips = [Clip(s, p * CANDIDATES + int(c)) for s, p in chosen for c in self.rng.permutation(own)[:GRID_CLIPS]]
+        prompts = [parts_of(row) for row in chosen]
+        for clip in clips:
+            pairs = [self.pair(parts, clip) for parts in prompts]
+            self.twins += [(one, other) for place, one in enumerate(pairs) for other in pairs[:place]]
+
+    def choose(self, rows: Sequence[tuple[int, int]]) -> tuple[int, int]:
+        return rows[int(self.rng.integers(len(rows)))]
+
+    def drop(self, parts: Parts) -> Parts:
         """Modality dropout: leave out parts of a prompt at random, never all of them."""
-        kept: Parts = (
-            "" if self.rng.random() < 0.12 else text,
-            "" if self.rng.random() < 0.15 else words,
-            -1 if self.rng.random() < 0.15 else reference,
+        kept = Parts(
+            "" if self.rng.random() < 0.12 else parts.text,
+            "" if self.rng.random() < 0.15 else parts.lyrics,
+            None if self.rng.random() < 0.15 else parts.reference,
         )
-        return kept if kept[0] or kept[1] or kept[2] >= 0 else (text, words, reference)
+        return kept if any(kept) else parts
 
-    def text(self) -> str:
-        """Return a caption or a sentence from a template."""
-        known = captions("train")
-        return known[int(self.rng.integers(len(known)))] if self.rng.random() < 0.4 else sentence(self.rng, "train")
-
-    def finish(self, chosen: list[tuple[int, int]]) -> Batch:
-        where = list(self.clips)
-        shards = self.batches.shards
-        whole = round(DURATION * FRAMES_PER_SECOND)
-        frames = whole if self.rng.random() < 0.8 else int(self.rng.integers(round(3 * FRAMES_PER_SECOND), whole))
-        start = int(self.rng.integers(whole - frames + 1))
-        cut = [(shards[s].damaged if d else shards[s].clean)[c][:, start : start + frames] for s, c, d in where]
-        spectrograms = torch.from_numpy(np.stack(cut)).float()
-        spectrograms += torch.from_numpy(self.rng.normal(0, 0.05, (len(cut), 1, 1)).astype(np.float32))  # about 1 dB
-        texts = [self.text() for _ in range(MORE_TEXTS)]
-        return Batch(
-            spectrograms=spectrograms,
-            start=start / FRAMES_PER_SECOND,
-            duration=frames / FRAMES_PER_SECOND,
-            facts=[shards[s].facts[c] for s, c, _ in where],
-            faults=[shards[s].faults[c] for s, c, _ in where],
-            syllables=[[] if d else shards[s].syllables[c] for s, c, d in where],
-            damages=[shards[s].damages[c][0] if d else None for s, c, d in where],
-            pairs=self.judged(list(self.prompts), self.pairs),
-            texts=texts,
-            lyrics=[lyrics(self.rng, "train") for _ in range(MORE_LYRICS)],
-            more=self.more(chosen, texts),
-        )
-
-    def more(self, chosen: list[tuple[int, int]], texts: list[str]) -> Pairs:
-        """Pair each text with two candidates, and lyrics and references with their own candidates and two others."""
-        count = len(chosen) * CANDIDATES
-        prompts: list[Parts] = [(text, "", -1) for text in texts]
-        pairs = [(row, int(clip)) for row in range(len(texts)) for clip in self.rng.choice(count, 2, replace=False)]
-        for place, (shard, prompt) in enumerate(chosen):
-            data = self.batches.shards[shard]
-            alone: list[Parts] = [("", data.lyrics[prompt], -1)] if data.lyrics[prompt] else []
-            if data.references[prompt] >= 0:
-                alone.append(("", "", self.clips[shard, data.references[prompt], False]))
-            for parts in alone:
-                own = range(place * CANDIDATES, (place + 1) * CANDIDATES)
-                pairs += [(len(prompts), int(clip)) for clip in (*own, *self.rng.choice(count, 2, replace=False))]
-                prompts.append(parts)
-        return self.judged(prompts, pairs)
-
-    def judged(self, prompts: list[Parts], pairs: list[tuple[int, int]]) -> Pairs:
+    def finish(self) -> PairBatch:
         """Return the pairs with their truth."""
-        shards, where = self.batches.shards, list(self.clips)
-        heard = [shards[s].heard[c] for s, c, _ in where]
-        facts = [shards[s].facts[c] for s, c, _ in where]
-        faults = [shards[s].faults[c] for s, c, _ in where]
-        damages = [shards[s].damages[c] if d else None for s, c, d in where]
-        requests = [request_of(parts, heard) for parts in prompts]
-        unknown = [math.nan] * len(MATCHES)
-        matches = [unknown if damages[c] else match_targets(requests[p], facts[c]) for p, c in pairs]
-        return Pairs(
-            prompts=prompts,
-            prompt_of=torch.tensor([prompt for prompt, _ in pairs]),
-            clip_of=torch.tensor([clip for _, clip in pairs]),
-            truth=torch.tensor([_truth(requests[p], facts[c], faults[c], damages[c]) for p, c in pairs]),
+        shards = self.batches.shards
+        requests = [self.batches.request(parts) for parts in self.prompts]
+        truth, matches = [], []
+        clips = list(self.clips)
+        for prompt, row in self.pairs:
+            shard, clip, damaged = clips[row]
+            facts, faults = shards[shard].facts[clip], shards[shard].faults[clip]
+            severity = shards[shard].damages[clip][1] if damaged else 0.0
+            met = alignment(requests[prompt], facts) * (1 - DAMAGE_COST[1] * severity)
+            truth.append((met, musicality(faults) * (1 - DAMAGE_COST[0] * severity)))
+            matches.append([math.nan] * len(MATCHES) if damaged else match_targets(requests[prompt], facts))
+        return PairBatch(
+            prompts=list(self.prompts),
+            clips=clips,
+            window=_window(self.rng, TOKENS_PER_SECOND),
+            prompt_of=torch.tensor([prompt for prompt, _ in self.pairs]),
+            clip_of=torch.tensor([row for _, row in self.pairs]),
+            truth=torch.tensor(truth),
             matches=torch.tensor(matches),
-            twins=torch.tensor(self.twins if pairs is self.pairs else [], dtype=torch.long).reshape(-1, 2),
+            twins=torch.tensor(self.twins, dtype=torch.long).reshape(-1, 2),
         )
 
 
-def request_of(parts: Parts, heard: Sequence[Heard]) -> Request:
-    """Return what a prompt of these parts asks for."""
-    text, words, reference = parts
-    return replace(read_cached(text), vowels=_vowels(words), reference=heard[reference] if reference >= 0 else None)
+def _window(rng: np.random.Generator, per_second: float) -> tuple[int, int]:
+    """Return start and length of what a batch sees of its clips: mostly all, sometimes less, in steps of a clip."""
+    whole = math.ceil(DURATION * per_second)
+    length = whole if rng.random() < 0.8 else int(rng.integers(round(SHORTEST * per_second), whole))
+    return int(rng.integers(whole - length + 1)), length
 
 
-def _truth(
-    request: Request, facts: Facts, faults: dict[str, float], damage: tuple[str, float] | None
-) -> tuple[float, float]:
-    severity = damage[1] if damage else 0.0
-    return (
-        alignment(request, facts) * (1 - DAMAGE_COST[1] * severity),
-        musicality(faults) * (1 - DAMAGE_COST[0] * severity),
-    )
+def _fresh_text(rng: np.random.Generator) -> str:
+    """Return a caption or a sentence from a template."""
+    known = captions("train")
+    return known[int(rng.integers(len(known)))] if rng.random() < 0.4 else sentence(rng, "train")

@@ -48,10 +48,10 @@ All numbers are in `cmi-mini.json` beside this file; `rerank eval agreement` mak
 
 `rerank train cmi-mini DIR --seed {seed}`: {clips} clips of 10 seconds by `synth`, each also damaged once; prompts from
 the training split of MusicCaps (Google, CC BY-SA 4.0), from templates and with lyrics of its own making.
-First {tower_steps} steps in which the towers learn facts of sound and text, then, as in the paper, {preference_steps}
-steps of Bradley-Terry on noisy preferences (label smoothing 0.2) and {truth_steps} steps of Bradley-Terry and
-tanh-scaled regression on the truth, of which the last {frozen_steps} have the audio tower frozen and many more prompts.
-Modality dropout throughout. Each step takes {step_prompts} prompts with four candidates, right and wrong ones.
+First {tower_steps} steps in which the towers learn facts of sound and text; then, with the audio tower frozen and as in
+the paper, {preference_steps} steps of Bradley-Terry on noisy preferences (label smoothing 0.2) and {truth_steps} steps
+of Bradley-Terry and tanh-scaled regression on the truth, with modality dropout. Each step takes {step_prompts} prompts
+with four candidates, right and wrong ones, and texts, lyrics and references by themselves.
 
 ## Limits
 
@@ -85,7 +85,6 @@ def model_card(options: TrainOptions, report: Mapping[str, Any]) -> str:
         clips=f"{4 * options.shards * options.shard_prompts:,}",
         tower_steps=options.tower_steps,
         preference_steps=options.preference_steps,
-        truth_steps=options.truth_steps + options.frozen_steps,
-        frozen_steps=options.frozen_steps,
+        truth_steps=options.truth_steps,
         step_prompts=options.prompts,
     )

@@ -1,10 +1,10 @@
 """Train `cmi-mini`, the small reward model, from nothing, on music that `synth` makes.
 
-First the towers learn the facts of sound and text (the published model starts from trained towers instead). Then, as in
-the CMI-RewardBench paper (arXiv:2603.00610, section 3.3), the whole network learns from noisy preferences by Bradley-Terry
-with label smoothing, and last from the clean truth, by Bradley-Terry and a tanh-scaled regression, with modality dropout.
-In both it also learns to tell how far each single wish was met. In the last part the audio tower is frozen, as both are
-in the paper, and there are many more prompts. The weights that are kept are a running mean.
+First the towers learn the facts of sound and text (the published model starts from trained towers instead). Then the
+audio tower is frozen, its tokens of all clips are stored, and, as in the CMI-RewardBench paper (arXiv:2603.00610,
+section 3.3), the rest learns from noisy preferences by Bradley-Terry with label smoothing, and last from the clean
+truth, by Bradley-Terry and a tanh-scaled regression, with modality dropout. In both it also learns to tell how far each
+single wish was met. The weights that are kept are a running mean.
 
 A step depends on the options and its number alone, and a checkpoint holds all that the next step needs, so a run that
 was stopped goes on as if it had not been. On another kind of processor, or with another number of threads, sums come
@@ -15,13 +15,14 @@ import io
 import json
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -35,7 +36,7 @@ from rerank.models.vocabulary import Vocabulary
 from rerank.protocols import Progress
 from rerank.rewards.cmi import save_mini
 from rerank.training import dataset
-from rerank.training.batches import Batch, Batches, Pairs, Parts, read_cached
+from rerank.training.batches import Batches, Clip, PairBatch, Parts, TowerBatch, read_cached
 from rerank.training.facts import FactHeads, audio_targets, spelling_targets, text_targets
 from rerank.training.losses import preference_loss, regression_loss
 from rerank.training.prompts import captions, lyrics, sentence
@@ -43,9 +44,8 @@ from rerank.training.prompts import captions, lyrics, sentence
 log = logging.getLogger("rerank")
 
 
-TOWER_COSINE, JOINT_COSINE = 32 / 15, 3.6
-"""Lengths of the learning rate schedules of the towers and of what comes before the freezing, as multiples of it: they
-are cut off while the rate is still high. The schedule of the frozen part runs to its end."""
+JOINT_RATE = 0.7
+"""Learning rate of the later stages, relative to that of the towers."""
 
 SHORT_TEXT = 24
 """Words of a text that is padded together with other short ones."""
@@ -60,10 +60,8 @@ class TrainOptions:
         shards: of data.
         shard_prompts: prompts in a shard, with four clips each.
         tower_steps, preference_steps, truth_steps: length of the three stages.
-        frozen_steps: length of the last stage's second half, in which the audio tower is frozen.
         prompts: per step, with four candidates each.
         learning_rate: at its highest.
-        facts_weight: of telling facts from sound in the last two stages.
         processes: that render data.
         checkpoint_every: steps.
         model: sizes of the network.
@@ -72,13 +70,11 @@ class TrainOptions:
     seed: int = 0
     shards: int = 60
     shard_prompts: int = 50
-    tower_steps: int = 1500
-    preference_steps: int = 200
-    truth_steps: int = 300
-    frozen_steps: int = 900
+    tower_steps: int = 2000
+    preference_steps: int = 500
+    truth_steps: int = 3500
     prompts: int = 8
     learning_rate: float = 1.2e-3
-    facts_weight: float = 0.1
     processes: int = 2
     checkpoint_every: int = 100
     model: MiniConfig = field(default_factory=lambda: MiniConfig(dropout=0.05))
@@ -87,7 +83,7 @@ class TrainOptions:
         for name in ("shards", "shard_prompts", "prompts", "processes", "checkpoint_every", "truth_steps"):
             if getattr(self, name) < 1:
                 raise InvalidInput(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("seed", "tower_steps", "preference_steps", "frozen_steps"):
+        for name in ("seed", "tower_steps", "preference_steps"):
             if getattr(self, name) < 0:
                 raise InvalidInput(f"{name} must not be negative, got {getattr(self, name)}")
         if self.shards * self.shard_prompts < self.prompts:
@@ -97,14 +93,14 @@ class TrainOptions:
     @property
     def steps(self) -> int:
         """Return the number of all steps."""
-        return self.tower_steps + self.preference_steps + self.truth_steps + self.frozen_steps
+        return self.tower_steps + self.preference_steps + self.truth_steps
 
 
 def train(folder: Path, options: TrainOptions, on_progress: Callable[[Progress], None] | None = None) -> Path:
     """Render the data, train, and write the weights to `folder / "cmi-mini"`; go on where an earlier run stopped.
 
     Args:
-        folder: of data, checkpoints and result. About 50 MB per shard.
+        folder: of data, checkpoints and result. About 60 MB per shard.
         options: must be those of the earlier run.
         on_progress: called after each shard and each step.
 
@@ -124,7 +120,7 @@ def train(folder: Path, options: TrainOptions, on_progress: Callable[[Progress],
         options.processes,
         lambda done, total: report(Progress("rendering", done, total)),
     )
-    trainer = Trainer(folder, options)
+    trainer = Trainer(folder, options, report)
     trainer.resume()
     while trainer.step < options.steps:
         trainer.run_step()
@@ -150,10 +146,13 @@ class Trainer:
     Args:
         folder: that holds the data and takes checkpoints.
         options: of the run.
+        on_progress: called while the audio tower's tokens of all clips are stored.
     """
 
-    def __init__(self, folder: Path, options: TrainOptions) -> None:
-        self.folder, self.options, self.step = folder, options, 0
+    def __init__(
+        self, folder: Path, options: TrainOptions, on_progress: Callable[[Progress], None] = lambda progress: None
+    ) -> None:
+        self.folder, self.options, self.on_progress, self.step = folder, options, on_progress, 0
         torch.manual_seed(options.seed)
         self.model = build_mini(learn_vocabulary(options.seed), options.model)
         self.heads = FactHeads(options.model.dim)
@@ -167,6 +166,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.98))
         shards = [dataset.load(folder / "data", index) for index in range(options.shards)]
         self.batches = Batches(shards, options.seed, options.prompts)
+        self.tokens: list[NDArray[np.float16]] = []
         self.losses: list[dict[str, float]] = []
         self.autocast = _has_fast_bfloat16()
 
@@ -174,100 +174,126 @@ class Trainer:
         """Return the name of the stage that `step` belongs to."""
         if step < self.options.tower_steps:
             return "towers"
-        if step < self.options.tower_steps + self.options.preference_steps:
-            return "preferences"
-        return "frozen" if step >= self.options.steps - self.options.frozen_steps else "truth"
+        return "preferences" if step < self.options.tower_steps + self.options.preference_steps else "truth"
 
     def learning_rate(self, step: int) -> float:
-        """Return the learning rate: a short warm-up, then half a cosine, for each of towers, joint and frozen parts."""
-        options = self.options
-        joint = options.tower_steps + options.preference_steps + options.truth_steps
-        first, begin, length = options.learning_rate, 0, round(TOWER_COSINE * options.tower_steps)
-        if step >= joint:
-            first, begin, length = 0.65 * first, joint, options.frozen_steps
-        elif step >= options.tower_steps:
-            first, begin = 0.8 * first, options.tower_steps
-            length = round(JOINT_COSINE * (joint - options.tower_steps))
-        place = (step - begin) / max(length, 1)
-        return first * min(1.0, (step - begin + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * place)))
+        """Return the learning rate: a short warm-up, then half a cosine, for the towers and for all that follows."""
+        highest, begin, end = self.options.learning_rate, 0, self.options.tower_steps
+        if step >= end:
+            highest, begin, end = JOINT_RATE * highest, end, self.options.steps
+        place = (step - begin) / max(end - begin, 1)
+        return highest * min(1.0, (step - begin + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * place)))
+
+    def listen(self) -> None:
+        """Store what the audio tower, which changes no more, makes of all clips."""
+        folder = self.folder / "tokens"
+        make_folder(folder)
+        tower = self.audio_tower.eval()
+        shards = self.batches.shards
+        for index, shard in enumerate(shards):
+            path = folder / f"{index:04d}.npy"
+            if not path.exists():
+                found = [self._encode(tower, spectrograms) for spectrograms in (shard.clean, shard.damaged)]
+                content = io.BytesIO()
+                np.save(content, np.stack(found))
+                write_bytes(path, content.getvalue())
+            self.tokens.append(np.load(path, mmap_mode="r"))
+            self.on_progress(Progress("listening", index + 1, len(shards)))
+
+    def _encode(self, tower: MiniAudioTower, spectrograms: NDArray[np.float16]) -> NDArray[np.float16]:
+        """Return the tokens of one shard.
+
+        Shape:
+            `[clips, mels, frames]` -> `[clips, tokens, dim]`
+        """
+        parts = np.array_split(spectrograms, len(spectrograms) // 25 + 1)
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
+            found = [tower.encode(torch.from_numpy(part.astype(np.float32))).half().numpy() for part in parts]
+        return np.concatenate(found)
+
+    @property
+    def audio_tower(self) -> MiniAudioTower:
+        """Return the audio tower of the model."""
+        assert isinstance(self.model.audio_module, MiniAudioTower)
+        return self.model.audio_module
 
     def run_step(self) -> None:
         """Run one step, and write a checkpoint when one is due."""
         torch.manual_seed(self.options.seed * 1_000_003 + self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(self.step)
+        stage = self.stage(self.step)
+        if stage != "towers" and not self.tokens:
+            self.listen()
         self.model.train()
         # The plain attention kernel: its backward pass is twice as fast on processors with bfloat16.
         with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast), sdpa_kernel(SDPBackend.MATH):
-            losses = self.losses_of(self.batches[self.step], self.stage(self.step))
+            if stage == "towers":
+                losses = self.tower_losses(self.batches.for_towers(self.step))
+            else:
+                losses = self.reward_losses(self.batches.for_reward(self.step), noisy=stage == "preferences")
         total = torch.stack(list(losses.values())).sum()
         self.optimizer.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
         nn.utils.clip_grad_norm_([*self.model.parameters(), *self.heads.parameters()], 1.0)
         self.optimizer.step()
-        if self.stage(self.step) in ("truth", "frozen"):
+        if stage == "truth":
             self.mean.update_parameters(self.model)
         self.losses.append({name: float(loss.detach()) for name, loss in losses.items()})
         self.step += 1
         if self.step % self.options.checkpoint_every == 0 or self.step == self.options.steps:
             self.checkpoint()
 
-    def losses_of(self, batch: Batch, stage: str) -> dict[str, Tensor]:
-        """Return the losses of a batch by name, weighted."""
-        listening = self.model.audio_module
-        assert isinstance(listening, MiniAudioTower)
-        if stage == "frozen":
-            listening.eval()
-            with torch.no_grad():
-                audio = listening.encode(batch.spectrograms)
-            ours, more = self.reward_losses(audio, batch.pairs, stage), self.reward_losses(audio, batch.more, stage)
-            return {name: ours[name] + more[name] for name in ours}
-        audio = listening.encode(batch.spectrograms)
-        if stage == "towers":
-            return {"hearing": self.hearing_loss(batch, audio), "reading": self.reading_loss(batch)}
-        hearing = self.options.facts_weight * self.hearing_loss(batch, audio)
-        return {"hearing": hearing, **self.reward_losses(audio, batch.pairs, stage)}
+    def tower_losses(self, batch: TowerBatch) -> dict[str, Tensor]:
+        """Return the losses of telling facts from sound, what is asked for from texts, and vowels from lyrics."""
+        heard = audio_targets(batch.facts, batch.faults, batch.syllables, batch.damages, batch.start, batch.duration)
+        lyrics = self.model.encode_text(batch.lyrics)
+        spelling = spelling_targets(batch.lyrics, lyrics.values.shape[1])
+        asked = text_targets([read_cached(text) for text in batch.texts])
+        return {
+            "hearing": self.heads.audio_loss(self.audio_tower.encode(batch.spectrograms), heard),
+            "reading": self.heads.text_loss(self.model.encode_text(batch.texts), asked),
+            "spelling": 2 * self.heads.lyrics_loss(lyrics, spelling),
+        }
 
-    def reward_losses(self, audio: Tensor, pairs: Pairs, stage: str) -> dict[str, Tensor]:
-        """Return the losses of prompts with candidates, from the audio tower's tokens."""
+    def reward_losses(self, batch: PairBatch, noisy: bool) -> dict[str, Tensor]:
+        """Return the losses of prompts with candidates: of preferences (`noisy`) or of the truth."""
+        first, length = batch.window
+        heard = self.tokens_of(batch.clips)[:, first : first + length]
         places, parts = [], []
-        for group in _alike(pairs.prompts):
-            place = torch.nonzero(torch.isin(pairs.prompt_of, torch.tensor(group)))[:, 0]
+        for group in _alike(batch.prompts):
+            place = torch.nonzero(torch.isin(batch.prompt_of, torch.tensor(group)))[:, 0]
             row_of = {prompt: row for row, prompt in enumerate(group)}
-            rows = torch.tensor([row_of[prompt] for prompt in pairs.prompt_of[place].tolist()])
-            prompts = self.encode_prompts([pairs.prompts[prompt] for prompt in group], audio)
+            rows = torch.tensor([row_of[prompt] for prompt in batch.prompt_of[place].tolist()])
+            prompts = self.encode_prompts([batch.prompts[prompt] for prompt in group])
             of_pair = Tokens(prompts.values[rows], prompts.mask[rows])
             places.append(place)
-            parts.append(self.model.join(of_pair, Tokens.of(audio[pairs.clip_of[place]])))
+            parts.append(self.model.join(of_pair, Tokens.of(heard[batch.clip_of[place]])))
         joined = torch.cat(parts)[torch.cat(places).argsort()]
         rewards = self.model.score_projector(joined).float()
         losses = {
-            "match": 2 * self.heads.match_loss(joined, pairs.matches),
-            "preference": preference_loss(rewards, pairs, noisy=stage == "preferences"),
+            "match": 2 * self.heads.match_loss(joined, batch.matches),
+            "preference": preference_loss(rewards, batch, noisy),
         }
-        return losses if stage == "preferences" else losses | {"regression": regression_loss(rewards, pairs.truth)}
+        return losses if noisy else losses | {"regression": regression_loss(rewards, batch.truth)}
 
-    def encode_prompts(self, prompts: list[Parts], audio: Tensor) -> Tokens:
+    def tokens_of(self, clips: Sequence[Clip]) -> Tensor:
+        """Return the audio tower's tokens of whole clips.
+
+        Shape:
+            `[clips, tokens, dim]`
+        """
+        found = [self.tokens[clip.shard][int(clip.damaged), clip.row] for clip in clips]
+        return torch.from_numpy(np.stack(found)).float()
+
+    def encode_prompts(self, prompts: list[Parts]) -> Tokens:
         """Return the tokens of prompts that all have the same parts."""
-        texts, words, references = (list(part) for part in zip(*prompts, strict=True))
+        references = [prompt.reference for prompt in prompts if prompt.reference]
         return self.model.encode_prompt(
-            self.model.encode_text(texts) if texts[0] else None,
-            self.model.encode_text(words) if words[0] else None,
-            Tokens.of(audio[torch.tensor(references)]) if references[0] >= 0 else None,
+            self.model.encode_text([prompt.text for prompt in prompts]) if prompts[0].text else None,
+            self.model.encode_text([prompt.lyrics for prompt in prompts]) if prompts[0].lyrics else None,
+            Tokens.of(self.tokens_of(references)) if references else None,
         )
-
-    def hearing_loss(self, batch: Batch, audio: Tensor) -> Tensor:
-        """Return the loss of telling the facts of each clip from the audio tower's tokens."""
-        targets = audio_targets(batch.facts, batch.faults, batch.syllables, batch.damages, batch.start, batch.duration)
-        return self.heads.audio_loss(audio, targets)
-
-    def reading_loss(self, batch: Batch) -> Tensor:
-        """Return the loss of telling from the text tower's tokens what is asked for and how lyrics sound."""
-        texts = [text for text, _, _ in batch.pairs.prompts] + batch.texts
-        asked = self.heads.text_loss(self.model.encode_text(texts), text_targets([read_cached(text) for text in texts]))
-        lyrics = [words for _, words, _ in batch.pairs.prompts] + batch.lyrics
-        tokens = self.model.encode_text(lyrics)
-        return 0.7 * asked + 4 * self.heads.lyrics_loss(tokens, spelling_targets(lyrics, tokens.values.shape[1]))
 
     def checkpoint(self) -> None:
         """Write everything that the next step needs."""
@@ -310,7 +336,7 @@ def _alike(prompts: list[Parts]) -> list[list[int]]:
     """Group prompts that have the same parts, and short texts apart from long ones, so that little is padded."""
     groups: dict[tuple[bool, bool, bool, bool], list[int]] = {}
     for number, (text, words, reference) in enumerate(prompts):
-        kind = (bool(text), bool(words), reference >= 0, len(text.split()) > SHORT_TEXT)
+        kind = (bool(text), bool(words), reference is not None, len(text.split()) > SHORT_TEXT)
         groups.setdefault(kind, []).append(number)
     return list(groups.values())
 

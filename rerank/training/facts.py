@@ -1,9 +1,12 @@
 """What the towers learn first: to tell the facts of a piece from its sound, and what a text asks for from its words.
 
-The published model starts from towers that were trained on real music; the small ones start from nothing, so they are
-first taught by `FactHeads`, small linear readers that are thrown away after training.
+The published model starts from towers that were trained on real music, whose texts and sounds lie in one space; the
+small ones start from nothing, so they are first taught by `FactHeads`, small linear readers that are thrown away after
+training. What a sound can be and a text can ask for is read by one and the same reader, so that the two towers come to
+say it in the same way.
 
-**Conventions**: a class of 0 in a target means "not asked" or "none"; targets that do not apply are masked.
+**Conventions**: targets are probabilities of classes; class 0 of what a text may ask for means "not asked". What lies
+on a scale (tempo, mood, brightness) has classes along it, and a target is spread over the two nearest.
 """
 
 import math
@@ -29,13 +32,26 @@ GENRES = tuple(STYLES)
 SOUNDS = (*INSTRUMENTS, *KITS)
 FAULTS = tuple(FAULT_COSTS)
 DAMAGE_NAMES = (*DAMAGES, "mix")
-VOICES = (None, "male", "female", "any", "none")
-DYNAMICS = (None, "quiet", "medium", "loud")
-RECORDINGS = (None, "low", "high")
+VOICES = ("male", "female", "any", "none")
+DYNAMICS = ("quiet", "medium", "loud")
+RECORDINGS = ("low", "high")
 MATCHES = (*(name for name in WEIGHTS if name != "instrument"), *SOUNDS)
 """Attributes that a prompt can ask for, each instrument by itself."""
 
-TEMPO_CLASSES = 24
+TEMPO_PLACES, MOOD_PLACES, BRIGHTNESS_PLACES = 24, 9, 16
+_DARKEST, _BRIGHTEST = 300.0, 9600.0
+_MOST_SYLLABLES = 4
+
+_SHARED = {
+    "tempo": 1 + TEMPO_PLACES,
+    "genre": 1 + len(GENRES),
+    "voice": 1 + len(VOICES),
+    "dynamics": 1 + len(DYNAMICS),
+    "recording": 1 + len(RECORDINGS),
+    "valence": 1 + MOOD_PLACES,
+    "energy": 1 + MOOD_PLACES,
+}
+"""Number of classes of what a piece is and a text asks for."""
 
 Targets = Mapping[str, Tensor]
 
@@ -49,59 +65,50 @@ class FactHeads(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        classes = {"tempo": TEMPO_CLASSES + 1, "genre": len(GENRES) + 1, "voice": 5, "dynamics": 4, "recording": 3}
-        shared = {**classes, "sounds": len(SOUNDS), "mood": 2}
-        self.audio = nn.ModuleDict(
-            {
-                name: nn.Linear(2 * dim, size)
-                for name, size in {
-                    **shared, "key": 24, "faults": len(FAULTS), "brightness": 1, "damage": len(DAMAGE_NAMES) + 1,
-                }.items()
-            }
-        )  # fmt: skip
-        self.vowel = nn.Linear(dim, len(VOWELS) + 1)
-        self.text = nn.ModuleDict({name: nn.Linear(dim, size) for name, size in shared.items()})
-        self.spelling = nn.Linear(dim, len(VOWELS))
+        shared = {**_SHARED, "sounds": len(SOUNDS)}
+        heard = {"key": 24, "brightness": BRIGHTNESS_PLACES, "damage": 1 + len(DAMAGE_NAMES), "faults": len(FAULTS)}
+        self.shared = nn.ModuleDict({name: nn.Linear(dim, size) for name, size in shared.items()})
+        self.audio = nn.ModuleDict({name: nn.Linear(2 * dim, size) for name, size in heard.items()})
+        self.excluded = nn.Linear(dim, len(SOUNDS))
+        self.vowel = nn.Linear(dim, 1 + len(VOWELS))
         self.match = nn.Linear(dim, len(MATCHES))
 
     def audio_loss(self, tokens: Tensor, targets: Targets) -> Tensor:
-        """Return the loss of reading the facts of each clip (mean and maximum over time) and the vowel of each token.
+        """Return the loss of reading the facts of each clip, and the vowel that is sung in each token.
+
+        What a text can ask for is read from the mean over time, the rest from mean and maximum.
 
         Shape:
             tokens: `[clips, tokens, dim]`
             targets: from `audio_targets`
         """
-        pooled = torch.cat([tokens.mean(1), tokens.amax(1)], 1)
-        out = {name: head(pooled) for name, head in self.audio.items()}
-        loss = sum(
-            (F.cross_entropy(out[n], targets[n]) for n in ("tempo", "genre", "voice", "dynamics", "recording")), 0.0
-        )
-        loss = loss + 0.7 * F.cross_entropy(out["key"], targets["key"])
-        loss = loss + F.cross_entropy(out["damage"], targets["damage"])
-        loss = loss + 8 * F.binary_cross_entropy_with_logits(out["sounds"], targets["sounds"])
+        mean = tokens.mean(1)
+        both = torch.cat([mean, tokens.amax(1)], 1)
+        out = {name: head(both) for name, head in self.audio.items()}
+        loss = self._shared_loss(mean, targets)
+        loss = loss + sum(F.cross_entropy(out[name], targets[name]) for name in ("key", "brightness", "damage"))
         loss = loss + 8 * F.binary_cross_entropy_with_logits(out["faults"], targets["faults"])
-        loss = loss + 10 * F.mse_loss(out["mood"].sigmoid(), targets["mood"])
-        loss = loss + F.mse_loss(out["brightness"][:, 0], targets["brightness"])
         vowels = targets["vowels"][:, : tokens.shape[1]]
         return loss + 2 * F.cross_entropy(self.vowel(tokens[:, : vowels.shape[1]]).flatten(0, 1), vowels.flatten())
 
     def text_loss(self, texts: Tokens, targets: Targets) -> Tensor:
-        """Return the loss of reading what each text asks for.
+        """Return the loss of reading what each text asks for, and what it rules out.
 
         Shape:
             texts: values `[texts, tokens, dim]`
             targets: from `text_targets`
         """
         mask = texts.mask[..., None]
-        pooled = (texts.values * mask).sum(1) / mask.sum(1).clamp(min=1)
-        out = {name: head(pooled) for name, head in self.text.items()}
-        loss = sum(
-            (F.cross_entropy(out[n], targets[n]) for n in ("tempo", "genre", "voice", "dynamics", "recording")), 0.0
-        )
-        loss = loss + 8 * F.binary_cross_entropy_with_logits(out["sounds"], targets["sounds"])
-        asked = targets["mood asked"][:, None]
-        error: Tensor = loss + 10 * ((out["mood"].sigmoid() - targets["mood"]).square() * asked).mean()
-        return error
+        mean = (texts.values * mask).sum(1) / mask.sum(1).clamp(min=1)
+        excluded = F.binary_cross_entropy_with_logits(self.excluded(mean), targets["excluded"])
+        return self._shared_loss(mean, targets) + 4 * excluded
+
+    def _shared_loss(self, mean: Tensor, targets: Targets) -> Tensor:
+        out = {name: head(mean) for name, head in self.shared.items()}
+        loss = 8 * F.binary_cross_entropy_with_logits(out["sounds"], targets["sounds"])
+        for name in _SHARED:
+            loss = loss + F.cross_entropy(out[name], targets[name])
+        return loss
 
     def match_loss(self, joined: Tensor, shares: Tensor) -> Tensor:
         """Return the loss of telling how far each asked attribute was met, from what the reward head reads.
@@ -114,23 +121,45 @@ class FactHeads(nn.Module):
         return F.binary_cross_entropy_with_logits(self.match(joined)[asked], shares[asked])
 
     def lyrics_loss(self, lyrics: Tokens, targets: Tensor) -> Tensor:
-        """Return the loss of reading the vowels of each word.
+        """Return the loss of reading the vowels of each word, with the reader of what is sung.
 
         Shape:
             lyrics: values `[texts, tokens, dim]`
-            targets: `[texts, tokens, vowels]`, counts
+            targets: `[texts, tokens, 1 + vowels]`, from `spelling_targets`
         """
-        errors: Tensor = (self.spelling(lyrics.values) - targets).square().mean(-1)
-        return (errors * lyrics.mask).sum() / lyrics.mask.sum().clamp(min=1)
+        return F.cross_entropy(self.vowel(lyrics.values[lyrics.mask]), targets[lyrics.mask])
 
 
-def _tempo_class(tempo: float) -> int:
-    place = math.log(tempo / SLOWEST) / math.log(FASTEST / SLOWEST)
-    return 1 + min(max(int(place * TEMPO_CLASSES), 0), TEMPO_CLASSES - 1)
+def _places(values: Sequence[float], count: int) -> Tensor:
+    """Return each value in [0, 1] spread over the two nearest of `count` places; those outside count as the ends.
+
+    Shape:
+        `[values, count]`
+    """
+    place = torch.tensor(values).clamp(0, 1) * (count - 1)
+    return (1 - (place[:, None] - torch.arange(count)).abs()).clamp(min=0)
 
 
-def _many_hot(names: Sequence[Sequence[str]], known: Sequence[str]) -> Tensor:
+def _one_hot(names: Sequence[str], known: Sequence[str]) -> Tensor:
+    return F.one_hot(torch.tensor([known.index(name) for name in names]), len(known)).float()
+
+
+def _many_hot(names: Sequence[Sequence[str] | frozenset[str]], known: Sequence[str]) -> Tensor:
     return torch.tensor([[float(name in row) for name in known] for row in names])
+
+
+def _if_asked(asked: Sequence[bool], targets: Tensor) -> Tensor:
+    """Put class 0, "not asked", before the classes of `targets`."""
+    chosen = torch.tensor(asked).float()[:, None]
+    return torch.cat([1 - chosen, targets * chosen], 1)
+
+
+def _tempo_place(tempo: float) -> float:
+    return math.log(tempo / SLOWEST) / math.log(FASTEST / SLOWEST)
+
+
+def _brightness_place(hertz: float) -> float:
+    return math.log(max(hertz, 1.0) / _DARKEST) / math.log(_BRIGHTEST / _DARKEST)
 
 
 def audio_targets(
@@ -149,18 +178,22 @@ def audio_targets(
             end = min(sung[k + 1][0] if k + 1 < len(sung) else begin + 1.0, begin + 1.0)
             first, last = (round((t - start) * TOKENS_PER_SECOND) for t in (begin, end))
             vowels[row, max(first, 0) : max(last, 0)] = 1 + VOWELS.index(vowel)
+    shared = {
+        "tempo": _places([_tempo_place(f.tempo) for f in facts], TEMPO_PLACES),
+        "genre": _one_hot([f.genre for f in facts], GENRES),
+        "voice": _one_hot([f.voice or "none" for f in facts], VOICES),
+        "dynamics": _one_hot([f.dynamics for f in facts], DYNAMICS),
+        "recording": _one_hot([f.recording for f in facts], RECORDINGS),
+        "valence": _places([f.mood[0] for f in facts], MOOD_PLACES),
+        "energy": _places([f.mood[1] for f in facts], MOOD_PLACES),
+    }
     return {
-        "tempo": torch.tensor([_tempo_class(f.tempo) for f in facts]),
-        "genre": torch.tensor([1 + GENRES.index(f.genre) for f in facts]),
-        "voice": torch.tensor([VOICES.index(f.voice) for f in facts]),
-        "dynamics": torch.tensor([DYNAMICS.index(f.dynamics) for f in facts]),
-        "recording": torch.tensor([RECORDINGS.index(f.recording) for f in facts]),
-        "key": torch.tensor([f.key + 12 * (f.mode == "minor") for f in facts]),
-        "damage": torch.tensor([0 if name is None else 1 + DAMAGE_NAMES.index(name) for name in damages]),
+        **{name: _if_asked([True] * len(facts), target) for name, target in shared.items()},
         "sounds": _many_hot([f.instruments for f in facts], SOUNDS),
+        "key": torch.tensor([f.key + 12 * (f.mode == "minor") for f in facts]),
+        "brightness": _places([_brightness_place(f.brightness) for f in facts], BRIGHTNESS_PLACES),
+        "damage": torch.tensor([0 if name is None else 1 + DAMAGE_NAMES.index(name) for name in damages]),
         "faults": torch.tensor([[given.get(name, 0.0) for name in FAULTS] for given in faults]),
-        "mood": torch.tensor([f.mood for f in facts]),
-        "brightness": torch.tensor([math.log2(max(f.brightness, 50.0) / 2000) for f in facts]),
         "vowels": vowels,
     }
 
@@ -173,28 +206,43 @@ def match_targets(request: Request, facts: Facts) -> list[float]:
 
 def text_targets(requests: Sequence[Request]) -> dict[str, Tensor]:
     """Return what `FactHeads.text_loss` should read from the texts of these requests."""
-    tempos = [0 if r.tempo is None else _tempo_class(math.sqrt(r.tempo[0] * r.tempo[1])) for r in requests]
+    tempos = [math.sqrt(r.tempo[0] * r.tempo[1]) if r.tempo else SLOWEST for r in requests]
+    moods = [r.mood or (0.5, 0.5) for r in requests]
+    shared = {
+        "tempo": ([r.tempo is not None for r in requests], _places([_tempo_place(t) for t in tempos], TEMPO_PLACES)),
+        "genre": ([bool(r.genre) for r in requests], _one_hot([r.genre or GENRES[0] for r in requests], GENRES)),
+        "voice": ([bool(r.voice) for r in requests], _one_hot([r.voice or "any" for r in requests], VOICES)),
+        "dynamics": (
+            [bool(r.dynamics) for r in requests],
+            _one_hot([r.dynamics or "medium" for r in requests], DYNAMICS),
+        ),
+        "recording": (
+            [bool(r.recording) for r in requests],
+            _one_hot([r.recording or "high" for r in requests], RECORDINGS),
+        ),
+        "valence": ([r.mood is not None for r in requests], _places([mood[0] for mood in moods], MOOD_PLACES)),
+        "energy": ([r.mood is not None for r in requests], _places([mood[1] for mood in moods], MOOD_PLACES)),
+    }
     return {
-        "tempo": torch.tensor(tempos),
-        "genre": torch.tensor([0 if r.genre is None else 1 + GENRES.index(r.genre) for r in requests]),
-        "voice": torch.tensor([VOICES.index(r.voice) for r in requests]),
-        "dynamics": torch.tensor([DYNAMICS.index(r.dynamics) for r in requests]),
-        "recording": torch.tensor([RECORDINGS.index(r.recording) for r in requests]),
+        **{name: _if_asked(asked, target) for name, (asked, target) in shared.items()},
         "sounds": _many_hot([r.instruments for r in requests], SOUNDS),
-        "mood": torch.tensor([r.mood or (0.5, 0.5) for r in requests]),
-        "mood asked": torch.tensor([float(r.mood is not None) for r in requests]),
+        "excluded": _many_hot([r.excluded for r in requests], SOUNDS),
     }
 
 
 def spelling_targets(lyrics: Sequence[str], tokens: int) -> Tensor:
-    """Return how often each vowel is in each word.
+    """Return the vowels of each word: a quarter for each syllable, and silence for what is left of a whole.
+
+    So the mean over words is in proportion to what is sung. Words of more than four syllables count as four.
 
     Shape:
-        `[texts, tokens, vowels]`
+        `[texts, tokens, 1 + vowels]`
     """
-    counts = torch.zeros(len(lyrics), tokens, len(VOWELS))
+    shares = torch.zeros(len(lyrics), tokens, 1 + len(VOWELS))
     for row, text in enumerate(lyrics):
         for column, word in enumerate(split_words(text)):
-            for vowel in vowels_of(word):
-                counts[row, column, VOWELS.index(vowel)] += 1
-    return counts
+            sung = vowels_of(word)
+            for vowel in sung:
+                shares[row, column, 1 + VOWELS.index(vowel)] += 1 / max(len(sung), _MOST_SYLLABLES)
+    shares[..., 0] = 1 - shares[..., 1:].sum(-1)
+    return shares

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rerank.training.batches import Pairs
+from rerank.training.batches import PairBatch
 
 SMOOTHING = 0.2
 """Of the label of a noisy preference, as in the paper."""
@@ -22,7 +22,7 @@ TANH_RANGE = 0.85
 """Where the regression puts a truth of 1; below 1, so that no reward is driven to infinity."""
 
 
-def preference_loss(rewards: Tensor, pairs: Pairs, noisy: bool) -> Tensor:
+def preference_loss(rewards: Tensor, pairs: PairBatch, noisy: bool) -> Tensor:
     """Return the Bradley-Terry loss over all comparisons among pairs, both axes.
 
     Candidates under one prompt are compared on both axes, twins (one candidate under two prompts) on alignment.
