@@ -11,7 +11,6 @@
 """
 
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -27,6 +26,7 @@ import numpy as np
 from rerank.audio import Audio
 from rerank.data import Prompt
 from rerank.errors import InvalidInput, RerankError
+from rerank.eval.machine import machine
 from rerank.protocols import Generator, Progress, Reward
 from rerank.scoring import score_each
 
@@ -74,13 +74,11 @@ def evaluate(
         report(Progress("measuring", done, len(measures)))
         metrics |= measure()
     report(Progress("measuring", len(measures), len(measures)))
-    machine = {"processor": _processor(), "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-               "system": platform.platform(), "python": platform.python_version()}  # fmt: skip
     return {
         "generator": names[0],
         "reward": names[1],
         "options": asdict(options),
-        "machine": machine,
+        "machine": machine(),
         "metrics": metrics,
     }
 
@@ -162,11 +160,3 @@ def _warm(generator: Generator, reward: Reward, options: SpeedOptions) -> dict[s
         "rewarding, each candidate": round(float(slope), 4),
         "rewarding one by one, ratio": round(one_by_one / together, 2),
     }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

@@ -24,6 +24,12 @@ RewardName = Annotated[str, typer.Option("--reward", help="Reward model; see `re
 RewardPath = Annotated[
     Path | None, typer.Option("--reward-path", help="Folder of its weights, where it takes one.", metavar="DIR")
 ]
+RewardCache = Annotated[
+    Path | None,
+    typer.Option(
+        "--reward-cache", help="Folder that keeps encoded audio for later runs (not cmi-mini).", metavar="DIR"
+    ),
+]
 Weights = Annotated[
     list[str] | None,
     typer.Option("--weight", help="Weight of an axis in the combined reward; repeatable.", metavar="AXIS=W"),
@@ -107,11 +113,13 @@ def lyrics(text: str | None, file: Path | None) -> str | None:
     return found
 
 
-def reward(name: str, path: Path | None, device: str) -> "str | Reward":
-    """Return the reward model of `--reward` with the weights of `--reward-path`; its name where that is not given."""
-    if path is None:
+def reward(name: str, path: Path | None, cache: Path | None, device: str) -> "str | Reward":
+    """Return the reward model of `--reward` with the weights of `--reward-path` and a cache; its name without both."""
+    chosen = {"path": path, "cache": cache}
+    options = {option: value for option, value in chosen.items() if value is not None}
+    if not options:
         return name
     from rerank.registry import load
     from rerank.run import offered_device
 
-    return cast("Reward", load("reward", name, {"path": path}, offered=offered_device(device)))
+    return cast("Reward", load("reward", name, options, offered=offered_device(device)))

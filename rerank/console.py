@@ -149,15 +149,22 @@ def print_models(generators: Sequence["Entry"], rewards: Sequence["Entry"]) -> N
         info, what = entry.info, ["?", "?", "?"]
         if isinstance(info, GeneratorInfo):
             what = [_parts(info.conditions), f"{info.max_duration:g} s", info.licence]
-        rows.append([entry.name, *what, f"{entry.package} {entry.version}"])
-    _print_table(["generator", "follows", "longest", "licence", "from"], rows)
+        rows.append([entry.name, *what, _weights(entry), f"{entry.package} {entry.version}"])
+    _print_table(["generator", "follows", "longest", "licence", "weights", "from"], rows)
     rows = []
     for entry in rewards:
         info, what = entry.info, ["?", "?", "?"]
         if isinstance(info, RewardInfo):
             what = [", ".join(info.axes), _parts(info.conditions), info.licence]
-        rows.append([entry.name, *what, f"{entry.package} {entry.version}"])
-    _print_table(["reward model", "axes", "reads", "licence", "from"], rows)
+        rows.append([entry.name, *what, _weights(entry), f"{entry.package} {entry.version}"])
+    _print_table(["reward model", "axes", "reads", "licence", "weights", "from"], rows)
+
+
+def _weights(entry: "Entry") -> str:
+    """Return how large the weights are and whether they are here."""
+    if entry.download is None:
+        return "?" if entry.info is None else "nothing to download"
+    return f"{entry.download.size / 1e9:.1f} GB, {'on this machine' if entry.download.is_cached() else 'not here yet'}"
 
 
 def print_plugins(plugins: Sequence["Entry"]) -> None:

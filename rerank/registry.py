@@ -27,6 +27,27 @@ Kind = Literal["generator", "reward"]
 logger = logging.getLogger("rerank")
 
 
+@dataclass(frozen=True)
+class Download:
+    """Weights that are downloaded from the Hugging Face hub when they are first used.
+
+    Attributes:
+        repository: on the hub.
+        file: with the weights.
+        size: of it, in bytes.
+    """
+
+    repository: str
+    file: str
+    size: int
+
+    def is_cached(self) -> bool:
+        """Return whether the weights are on this machine."""
+        from huggingface_hub import try_to_load_from_cache
+
+        return isinstance(try_to_load_from_cache(self.repository, self.file), str)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Entry:
     """A name that can be loaded.
@@ -38,6 +59,7 @@ class Entry:
         package: the distribution it comes from.
         version: of that distribution.
         info: what the built-in ones are, known without importing them; None for plugins.
+        download: weights that it needs; None where they are in the package, and for plugins.
         marker: a file by which a folder is known to hold weights for it; None where it takes no folder.
     """
 
@@ -47,6 +69,7 @@ class Entry:
     package: str = "rerank-music"
     version: str = "built in"
     info: GeneratorInfo | RewardInfo | None = None
+    download: Download | None = None
     marker: str | None = None
 
     def factory(self) -> Callable[..., Any]:
@@ -105,6 +128,11 @@ class _Preference:
     why: str
 
 
+_AXES = {
+    "musicality": "how good the audio is as music: composition, performance and sound, whatever was asked for",
+    "alignment": "how well the audio fits all parts of its prompt: text, lyrics and reference audio",
+}
+
 _BUILT_IN = (
     Entry(
         kind="generator",
@@ -122,24 +150,52 @@ _BUILT_IN = (
     Entry(
         kind="reward",
         name="cmi-mini",
-        target="rerank.rewards.cmi:load_mini",
+        target="rerank.rewards.mini:load_mini",
         marker="vocabulary.json",
         info=RewardInfo(
             name="cmi-mini",
-            axes={
-                "musicality": "how good the audio is as music: composition, performance and sound, whatever was asked for",
-                "alignment": "how well the audio fits all parts of its prompt: text, lyrics and reference audio",
-            },
+            axes=_AXES,
             sample_rate=24_000,
             conditions=frozenset({"text", "lyrics", "reference"}),
             licence="Apache-2.0",
+        ),
+    ),
+    Entry(
+        kind="reward",
+        name="cmi-rm",
+        target="rerank.rewards.cmi_rm:load_cmi_rm",
+        download=Download("HaiwenXia/CMI-RM", "model.safetensors", 2_782_870_600),
+        marker="config.yaml",
+        info=RewardInfo(
+            name="cmi-rm",
+            axes=_AXES,
+            sample_rate=24_000,
+            conditions=frozenset({"text", "lyrics", "reference"}),
+            licence="CC BY-NC 4.0 (not for commercial use)",
+        ),
+    ),
+    Entry(
+        kind="reward",
+        name="mulan",
+        target="rerank.rewards.mulan:load_mulan",
+        download=Download("OpenMuQ/MuQ-MuLan-large", "pytorch_model.bin", 2_654_000_000),
+        marker="pytorch_model.bin",
+        info=RewardInfo(
+            name="mulan",
+            axes={"alignment": "how similar text and audio are to MuQ-MuLan: the cosine of their vectors, -1 to 1"},
+            sample_rate=24_000,
+            conditions=frozenset({"text"}),
+            licence="CC BY-NC 4.0 (not for commercial use)",
         ),
     ),
 )
 
 _PREFERENCES: Mapping[Kind, tuple[_Preference, ...]] = {
     "generator": (_Preference("synth", needs_gpu=False, why="built in, needs no download and no GPU"),),
-    "reward": (_Preference("cmi-mini", needs_gpu=False, why="built in, needs no download and no GPU"),),
+    "reward": (
+        _Preference("cmi-rm", needs_gpu=True, why="the published reward model; this machine has a GPU for it"),
+        _Preference("cmi-mini", needs_gpu=False, why="built in, needs no download and no GPU"),
+    ),
 }
 """What "auto" means: the first that this machine can run, best first."""
 

@@ -18,7 +18,9 @@ from rerank.models.cmi import RewardModel
 from rerank.models.mini import MiniConfig, build_mini
 from rerank.models.vocabulary import Vocabulary
 from rerank.protocols import Reward
-from rerank.rewards.cmi import CmiReward, load_mini, resolve_device, save_mini
+from rerank.rewards.cmi import CmiReward
+from rerank.rewards.device import resolve_device
+from rerank.rewards.mini import load_mini, save_mini
 
 SIZES = MiniConfig(dim=32, heads=2, dim_head=16, audio_depth=1, text_depth=1, joint_tf_depth=1, mlp_dim=16)
 TEXT = "a slow piano piece in the rain"

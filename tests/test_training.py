@@ -14,7 +14,7 @@ from rerank.errors import InvalidInput
 from rerank.generators.synth.truth import alignment, musicality
 from rerank.generators.synth.words import read_text
 from rerank.models.mini import MiniConfig
-from rerank.rewards.cmi import load_mini
+from rerank.rewards.mini import load_mini
 from rerank.training import dataset
 from rerank.training.batches import Batches
 from rerank.training.card import model_card

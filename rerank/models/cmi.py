@@ -6,14 +6,20 @@ the candidate's tokens goes to a head with two outputs. Parts of a prompt that a
 
 **Conventions**: column 0 of the output is alignment, column 1 is musicality; raw numbers, higher is better.
 
+Where a published model is configured so, its downsamplers shorten the tokens of text, lyrics, reference and candidate.
+
 **Source**: CMI-RewardBench (arXiv:2603.00610), section 3.3; key names as in `HaiwenXia/CMI-RM` (weights CC BY-NC).
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
+from rerank.errors import WeightsError
+from rerank.models.downsample import build_downsampler
 from rerank.models.transformer import DecoderLayer, Tokens, Transformer, concatenate
 
 AXES = ("alignment", "musicality")
@@ -21,6 +27,16 @@ AXES = ("alignment", "musicality")
 
 ROLES = ("text", "lyrics", "reference", "candidate")
 """The rows of the category embedding."""
+
+UNUSED = (
+    "null_text_embedding",
+    "null_lyrics_embedding",
+    "null_audio_embedding",
+    "single_score_projector.*",
+    "alignment_head.*",
+    "quality_head.*",
+)
+"""Weights of published checkpoints that only training used, beside those of the towers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +52,8 @@ class CmiConfig:
         joint_tf_depth: layers of the joint transformer.
         attention_mode: SA: self-attention over prompt and candidate; CA: candidate attends to prompt.
         mlp_dim: hidden width of the head.
+        reads_lyrics: False leaves lyrics out of every prompt (the published mode "text_only").
+        downsamplers: settings of `build_downsampler` for each of `ROLES`; none for those that are not named.
         category_embeddings: add one learned vector per role to the tokens (not in the published model).
         dropout: in training only.
     """
@@ -48,8 +66,62 @@ class CmiConfig:
     joint_tf_depth: int = 1
     attention_mode: Literal["SA", "CA"] = "SA"
     mlp_dim: int = 512
+    reads_lyrics: bool = True
+    downsamplers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     category_embeddings: bool = False
     dropout: float = 0.0
+
+    @classmethod
+    def of(cls, published: Mapping[str, Any]) -> "CmiConfig":
+        """Return the sizes that a published `config.yaml` says; what it leaves out is as in the original code.
+
+        Raises:
+            WeightsError: it asks for something that `RewardModel` is not.
+        """
+        settings = {**published, **(published.get("model") or {})}
+        encoder = settings.get("text_encoder", "muqmulan")
+        lora = settings.get("text_lora_config") or {}
+        refused = {
+            "name": (settings.get("name", "reward"), "reward"),
+            "text_encoder": (encoder.get("name") if isinstance(encoder, Mapping) else encoder, "muqmulan"),
+            "text_lora_config.use_lora": (bool(lora.get("use_lora", False)), False),
+            "category_embeddings": (settings.get("category_embeddings") or None, None),
+            "use_layer_idx": (settings.get("use_layer_idx", -1), -1),
+            "sr": (settings.get("sr", 24000), 24000),
+            "output_dim": (settings.get("output_dim", 2), 2),
+        }
+        for name, (found, supported) in refused.items():
+            if found != supported:
+                raise WeightsError(f"a reward model with {name} {found!r} is not supported; expected {supported!r}")
+        mode = settings.get("attention_mode", "SA")
+        if mode not in ("SA", "CA"):
+            raise WeightsError(f"a reward model with attention_mode {mode!r} is not supported; expected 'SA' or 'CA'")
+        return cls(
+            dim=settings.get("dim", 768),
+            heads=settings.get("heads", 8),
+            dim_head=settings.get("dim_head", 64),
+            ff_mult=settings.get("ff_mult", 4),
+            prompt_tf_depth=settings.get("prompt_tf_depth", 1),
+            joint_tf_depth=settings.get("joint_tf_depth", 4),
+            attention_mode=mode,
+            mlp_dim=settings.get("mlp_dim", 512),
+            reads_lyrics=settings.get("mode", "concat_text_late") != "text_only",
+            downsamplers=_downsamplers(settings.get("downsample")),
+        )
+
+
+def _downsamplers(published: Mapping[str, Any] | None) -> dict[str, Mapping[str, Any]]:
+    """Return the settings of each role's downsampler."""
+    if not published or not published.get("configs"):
+        return {}
+    candidate = published.get("eval", "none")
+    text = published.get("text", "none")
+    names = {"text": text, "lyrics": text, "reference": published.get("ref") or candidate, "candidate": candidate}
+    configs = published["configs"]
+    for name in names.values():
+        if name not in configs:
+            raise WeightsError(f"a reward model has no downsampler {name!r}; its configs are: {', '.join(configs)}")
+    return {role: configs[name] for role, name in names.items()}
 
 
 class RewardModel(nn.Module):
@@ -59,12 +131,21 @@ class RewardModel(nn.Module):
         config: sizes.
         text_tower: maps a list of strings to `Tokens`.
         audio_tower: maps waveforms `[batch, time]` to `[batch, tokens, dim]`.
+
+    Attributes:
+        exact_head: compute the last layers in float32 where autocast makes the rest bfloat16; else two near candidates
+            may tie.
     """
 
     def __init__(self, config: CmiConfig, text_tower: nn.Module, audio_tower: nn.Module) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.exact_head = config, True
         self.text_module, self.audio_module = text_tower, audio_tower
+        text, lyrics, reference, candidate = (
+            build_downsampler(config.downsamplers.get(role, {}), config.dim) for role in ROLES
+        )
+        self.text_downsampler, self.lyrics_downsampler = text, lyrics
+        self.ref_downsampler, self.eval_downsampler = reference, candidate
         sizes = (config.heads, config.dim_head, config.ff_mult, config.dropout)
         self.prompt_transformer = Transformer(config.dim, config.prompt_tf_depth, *sizes)
         self.joint_transformer: nn.Module
@@ -97,7 +178,14 @@ class RewardModel(nn.Module):
         return Tokens.of(self.audio_module(waveform))
 
     def _in_role(self, tokens: Tokens, role: str) -> Tokens:
-        """Return `tokens` marked with what they are."""
+        """Return `tokens` shortened and marked with what they are."""
+        shorten = {
+            "text": self.text_downsampler,
+            "lyrics": self.lyrics_downsampler,
+            "reference": self.ref_downsampler,
+            "candidate": self.eval_downsampler,
+        }
+        tokens = shorten[role](tokens)
         if self.category_embedding is None:
             return tokens
         return tokens._replace(values=tokens.values + self.category_embedding.weight[ROLES.index(role)])
@@ -113,7 +201,7 @@ class RewardModel(nn.Module):
         Shape:
             parts `[batch, tokens_i, dim]` -> `[batch, sum of tokens_i, dim]`
         """
-        parts = {"text": text, "lyrics": lyrics, "reference": reference}
+        parts = {"text": text, "lyrics": lyrics if self.config.reads_lyrics else None, "reference": reference}
         present = [self._in_role(tokens, role) for role, tokens in parts.items() if tokens is not None]
         if not present:
             return Tokens.of(self._one_weight().new_zeros(1, 0, self.config.dim))
@@ -128,7 +216,12 @@ class RewardModel(nn.Module):
             candidate: `[batch, tokens, dim]`, from the audio tower
             returns: `[batch, 2]`
         """
-        scores: Tensor = self.score_projector(self.join(prompt, candidate))
+        joined = self.join(prompt, candidate)
+        if not self.exact_head:
+            rounded: Tensor = self.score_projector(joined)
+            return rounded
+        with torch.autocast(joined.device.type, enabled=False):
+            scores: Tensor = self.score_projector(joined.float())
         return scores
 
     def join(self, prompt: Tokens, candidate: Tokens) -> Tensor:

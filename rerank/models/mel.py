@@ -49,6 +49,9 @@ class LogMel(nn.Module):
     and no other limit. The last frame is dropped, so there are `time // hop` frames. It has no weights: nothing of it
     is in a state dict.
 
+    Attributes:
+        product_dtype: of the product with the mel bands; half precision there moves quiet bands by up to 0.03 dB.
+
     Args:
         sample_rate: in Hz.
         n_fft: length of window and FFT, in samples.
@@ -77,8 +80,11 @@ class LogMel(nn.Module):
     ) -> None:
         super().__init__()
         self.n_fft, self.hop, self.mean, self.std = n_fft, hop, mean, std
-        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
-        self.register_buffer("filters", mel_filters(sample_rate, n_fft, n_mels, f_max), persistent=False)
+        self.product_dtype = torch.float32
+        # a model that is built on the meta device, to take its weights from a file, would find no constants there
+        with torch.device("cpu"):
+            self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+            self.register_buffer("filters", mel_filters(sample_rate, n_fft, n_mels, f_max), persistent=False)
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Shape: `[batch, time]` -> `[batch, mels, frames]`."""
@@ -86,5 +92,7 @@ class LogMel(nn.Module):
             waveform, self.n_fft, self.hop, window=self.window, center=True, pad_mode="reflect", return_complex=True
         )
         power = spectrum.real.square() + spectrum.imag.square()
-        decibels = 10.0 * torch.log10(torch.clamp(self.filters @ power[..., :-1], min=FLOOR))
+        with torch.autocast(waveform.device.type, enabled=False):
+            bands = self.filters.to(self.product_dtype) @ power[..., :-1].to(self.product_dtype)
+        decibels = 10.0 * torch.log10(torch.clamp(bands.float(), min=FLOOR))
         return (decibels - self.mean) / self.std

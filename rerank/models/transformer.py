@@ -102,7 +102,7 @@ class ScaleNorm(nn.Module):
         return F.layer_norm(x, x.shape[-1:], self.learned_gamma)
 
 
-def _split(x: Tensor, heads: int) -> Tensor:
+def split_heads(x: Tensor, heads: int) -> Tensor:
     """Shape: `[batch, tokens, heads * dim_head]` -> `[batch, heads, tokens, dim_head]`."""
     return x.reshape(*x.shape[:2], heads, x.shape[2] // heads).transpose(1, 2)
 
@@ -132,8 +132,8 @@ class Attention(nn.Module):
             bias: `[batch, 1, 1, tokens]`, see `masked_bias`
         """
         h = self.norm(x)
-        q = _split(self.to_q(h if keep is None else h[:, h.shape[1] - keep :]), self.heads)
-        k, v = (_split(part, self.heads) for part in self.to_kv(h).chunk(2, dim=-1))
+        q = split_heads(self.to_q(h if keep is None else h[:, h.shape[1] - keep :]), self.heads)
+        k, v = (split_heads(part, self.heads) for part in self.to_kv(h).chunk(2, dim=-1))
         q, k = F.normalize(q, dim=-1) * self.q_scale, F.normalize(k, dim=-1) * self.k_scale
         if bias is not None:
             bias = bias.to(v.dtype)
@@ -172,8 +172,8 @@ class CrossAttention(nn.Module):
         """
         if memory.values.shape[1] == 0:
             return torch.zeros_like(x)
-        q = _split(self.to_q(self.norm_q(x)), self.heads)
-        k, v = (_split(part, self.heads) for part in self.to_kv(self.norm_kv(memory.values)).chunk(2, dim=-1))
+        q = split_heads(self.to_q(self.norm_q(x)), self.heads)
+        k, v = (split_heads(part, self.heads) for part in self.to_kv(self.norm_kv(memory.values)).chunk(2, dim=-1))
         bias = masked_bias(memory.mask)
         attended = F.scaled_dot_product_attention(
             q, k, v, attn_mask=None if bias is None else bias.to(v.dtype), dropout_p=self.dropout * self.training

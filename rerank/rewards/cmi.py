@@ -1,37 +1,26 @@
 """Rewards of a compositional reward model: how good a candidate is as music, and how well it fits its prompt.
 
-`load_mini` gives `cmi-mini`, the small one that is part of the package.
-
 **Conventions**: every reward is the network's raw output, higher is better; zero and one mean nothing in themselves.
 """
 
-import hashlib
-import json
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict
-from importlib import resources
-from importlib.resources.abc import Traversable
-from pathlib import Path
+from functools import lru_cache
+from typing import Literal, get_args
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from rerank.audio import Audio, resample, to_mono
+from rerank.audio import Audio
 from rerank.data import Prompt
-from rerank.errors import InvalidInput, WeightsError
-from rerank.files import make_folder, write_bytes
+from rerank.errors import InvalidInput
 from rerank.models.cmi import AXES, RewardModel
-from rerank.models.mel import SHORTEST
-from rerank.models.mini import MiniConfig, build_mini, mini_config, mini_vocabulary
 from rerank.models.transformer import Tokens
-from rerank.models.vocabulary import Vocabulary
-from rerank.protocols import RewardInfo
+from rerank.protocols import Condition, RewardInfo
+from rerank.rewards.device import autocast, resolve_device, resolve_precision, set_precision
+from rerank.rewards.encoding import AudioEncoder, Memory, Mono, Resampler, check_duration, chunks_of, to_waveform
 
 SAMPLE_RATE = 24000
 
@@ -40,13 +29,19 @@ MEANINGS = {
     "alignment": "how well the audio fits all parts of its prompt: text, lyrics and reference audio",
 }
 
+Strategy = Literal["whole", "first", "mean"]
+
+CLIP_DURATION = 10.0
+"""Seconds of the clips that the strategies "first" and "mean" judge."""
+
 _TOGETHER = 16
-"""Candidates, or chunks of them, that go through the network at a time."""
+"""Candidates that are held as tokens at a time."""
 
 _JOINT_TOKENS = 4096
 """Candidate tokens that go through the joint transformer at a time; one candidate may have more."""
 
-_WEIGHTS, _CONFIG, _VOCABULARY = "model.safetensors", "config.json", "vocabulary.json"
+_TEXTS = 64
+"""Texts and lyrics whose tokens are remembered."""
 
 
 class CmiReward:
@@ -61,11 +56,19 @@ class CmiReward:
         name: what the reward model is called.
         licence: of the weights.
         version: see `RewardInfo`.
-        chunk_duration: in seconds.
+        strategy: what of a candidate is judged: the `whole` as one, its `first` 10 seconds, or each 10 seconds by
+            themselves, of whose rewards the `mean` is taken, weighted by duration. References are read whole.
+        chunk_duration: of what goes through the audio tower by itself where the whole is judged, in seconds.
+        max_duration: of candidates and references, in seconds; longer ones are cut there, with a warning. None hears
+            all.
+        resampler: "sinc" for weights whose published numbers come from torchaudio's resampling.
+        precision: "auto" (bf16 on a GPU that has it, else float32), or one of `rerank.rewards.device.PRECISIONS`.
+        together: seconds of audio that go through the audio tower at a time.
+        memory: of audio that was encoded before; None forgets.
         device: "auto" (the GPU if there is one), or a torch device name.
 
     Raises:
-        InvalidInput: there is no such device.
+        InvalidInput: there is no such device, precision or strategy, or max_duration is not positive.
     """
 
     def __init__(
@@ -75,17 +78,34 @@ class CmiReward:
         name: str = "cmi",
         licence: str = "unknown",
         version: str = "",
+        strategy: Strategy = "whole",
         chunk_duration: float = 10.0,
+        max_duration: float | None = None,
+        resampler: Resampler = "soxr",
+        precision: str = "float32",
+        together: float = 160.0,
+        memory: Memory | None = None,
         device: str = "auto",
     ) -> None:
+        check_strategy(strategy)
+        check_duration(max_duration)
         self.device = resolve_device(device)
+        self.precision = resolve_precision(precision, self.device)
         self.model = model.to(self.device).eval()
-        self.chunk = round(chunk_duration * SAMPLE_RATE)
+        set_precision(self.model, self.precision)
+        self.strategy, self.chunk_duration = strategy, chunk_duration
+        self.max_duration, self.resampler, self.memory = max_duration, resampler, memory
+        kind = f"{name} {version} {self.precision} {chunk_duration} {max_duration} {resampler}"
+        samples = round(together * SAMPLE_RATE)
+        self._whole = AudioEncoder(self._tower, self._chunks, self.device, samples, memory, kind)
+        self._clips = AudioEncoder(self._tower, self._cut, self.device, samples, memory, f"{strategy} {kind}")
+        self._text = lru_cache(_TEXTS)(self._encode_text)
+        conditions: frozenset[Condition] = frozenset({"text", "reference"})
         self._info = RewardInfo(
             name=name,
             axes=MEANINGS,
             sample_rate=SAMPLE_RATE,
-            conditions=frozenset({"text", "lyrics", "reference"}),
+            conditions=conditions | {"lyrics"} if model.config.reads_lyrics else conditions,
             licence=licence,
             version=version,
         )
@@ -95,26 +115,51 @@ class CmiReward:
         """What this reward model is and reads."""
         return self._info
 
-    @torch.inference_mode()
     def prepare(self, prompt: Prompt) -> Tokens:
-        """Encode text, lyrics and reference and run the prompt transformer, once for all candidates."""
-        self.model.eval()
-        text = self.model.encode_text([prompt.text]) if prompt.text.strip() else None
-        lyrics = self.model.encode_text([prompt.lyrics]) if prompt.lyrics and prompt.lyrics.strip() else None
-        reference = None
-        if prompt.reference is not None:
-            reference = Tokens.of(self._encode([prompt.reference])[0][None])
-        return self.model.encode_prompt(text, lyrics, reference)
+        """Encode text, lyrics and reference and run the prompt transformer, once for all candidates.
 
-    @torch.inference_mode()
+        Text or lyrics that are absent count as empty ones: what an empty text means is up to the text tower.
+        """
+        self.model.eval()
+        with autocast(self.device, self.precision):
+            text, lyrics = self._text(prompt.text), self._text(prompt.lyrics or "")
+            reference = None
+            if prompt.reference is not None:
+                reference = Tokens.of(torch.cat(self._whole([prompt.reference])[0])[None])
+            return self.model.encode_prompt(text, lyrics, reference)
+
+    def forget_texts(self) -> None:
+        """Forget the texts and lyrics that were encoded, as is needed where the model was changed."""
+        self._text.cache_clear()
+
+    def _encode_text(self, text: str) -> Tokens:
+        return self.model.encode_text([text])
+
+    def _tower(self, waveforms: Tensor) -> Tensor:
+        """Shape: `[batch, time]` -> `[batch, tokens, dim]`."""
+        return self.model.encode_audio(waveforms).values.float()
+
     def score(self, prepared: Tokens, audio: Sequence[Audio]) -> list[dict[str, float | None]]:
         """Return musicality and alignment of each audio; NaN where the network gives no finite number."""
         self.model.eval()
         rewards: list[dict[str, float | None]] = []
         for start in range(0, len(audio), _TOGETHER):
-            scores = self._score(prepared, self._encode(audio[start : start + _TOGETHER]))
+            with autocast(self.device, self.precision):
+                scores = self._judge(prepared, audio[start : start + _TOGETHER])
             rewards += [{axis: _finite(row[AXES.index(axis)]) for axis in MEANINGS} for row in scores]
         return rewards
+
+    def _judge(self, prompt: Tokens, audio: Sequence[Audio]) -> list[list[float]]:
+        """Return a row of the network's outputs per audio."""
+        if self.strategy == "whole":
+            return self._score(prompt, [torch.cat(chunks) for chunks in self._whole(audio)])
+        clips = self._clips(audio)
+        scores = iter(self._score(prompt, [clip for of_one in clips for clip in of_one]))
+        rows = []
+        for of_one in clips:
+            found = np.array([next(scores) for _ in of_one])
+            rows.append(np.average(found, axis=0, weights=[len(clip) for clip in of_one]).tolist())
+        return rows
 
     def _score(self, prompt: Tokens, candidates: list[Tensor]) -> list[list[float]]:
         """Return a row of the network's outputs per candidate, those of equal length computed together.
@@ -135,121 +180,24 @@ class CmiReward:
                 rows.update(zip(batch, scores, strict=True))
         return [rows[index] for index in range(len(candidates))]
 
-    def _encode(self, audio: Sequence[Audio]) -> list[Tensor]:
-        """Return the tokens of each audio, chunks of equal length encoded together.
+    def _chunks(self, audio: Audio) -> list[Mono]:
+        """Return the whole of an audio in pieces that the audio tower takes."""
+        waveform = to_waveform(audio, SAMPLE_RATE, self.max_duration, self.resampler)
+        return chunks_of(waveform, round(self.chunk_duration * SAMPLE_RATE))
 
-        Shape:
-            `[tokens, dim]` each
-        """
-        chunks = [(index, chunk) for index, one in enumerate(audio) for chunk in self._chunks(one)]
-        by_length = defaultdict(list)
-        for place, (_, chunk) in enumerate(chunks):
-            by_length[len(chunk)].append(place)
-        tokens: dict[int, Tensor] = {}
-        for places in by_length.values():
-            for start in range(0, len(places), _TOGETHER):
-                batch = places[start : start + _TOGETHER]
-                waveforms = torch.from_numpy(np.stack([chunks[place][1] for place in batch]))
-                tokens.update(zip(batch, self.model.encode_audio(waveforms.to(self.device)).values, strict=True))
-        parts: list[list[Tensor]] = [[] for _ in audio]
-        for place, (index, _) in enumerate(chunks):
-            parts[index].append(tokens[place])
-        return [torch.cat(part) for part in parts]
+    def _cut(self, audio: Audio) -> list[Mono]:
+        """Return the clips of an audio that the strategy judges."""
+        waveform = to_waveform(audio, SAMPLE_RATE, self.max_duration, self.resampler)
+        clips = chunks_of(waveform, round(CLIP_DURATION * SAMPLE_RATE))
+        return clips[:1] if self.strategy == "first" else clips
 
-    def _chunks(self, audio: Audio) -> list[np.ndarray[tuple[int], np.dtype[np.float32]]]:
-        """Return the mono waveform at 24 kHz in pieces that the audio tower takes."""
-        waveform = resample(to_mono(audio), SAMPLE_RATE).waveform[0].astype(np.float32, copy=False)
-        if len(waveform) < SHORTEST:
-            waveform = np.pad(waveform, (0, SHORTEST - len(waveform)))
-        chunks = [waveform[start : start + self.chunk] for start in range(0, len(waveform), self.chunk)]
-        return [chunk for chunk in chunks if len(chunk) >= SHORTEST]
+
+def check_strategy(strategy: str) -> None:
+    """Raise InvalidInput unless `strategy` is one."""
+    if strategy not in get_args(Strategy):
+        raise InvalidInput(f"unknown strategy {strategy!r}; use one of: {', '.join(get_args(Strategy))}")
 
 
 def _finite(value: float) -> float:
     """Return `value`, or NaN where it is infinite."""
     return value if math.isfinite(value) else math.nan
-
-
-def resolve_device(name: str) -> torch.device:
-    """Return the torch device called `name`; "auto" is the GPU if there is one, else the CPU.
-
-    Raises:
-        InvalidInput: this machine has no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    available = ["cpu"] + (["mps"] if torch.backends.mps.is_available() else [])
-    available += ["cuda"] * torch.cuda.is_available() + [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-    if name not in available:
-        raise InvalidInput(f"device {name!r} is not available here; use 'auto' or one of: {', '.join(available)}")
-    return torch.device(name)
-
-
-def save_mini(model: RewardModel, folder: str | Path) -> Path:
-    """Write the weights (float16), sizes and vocabulary of a small reward model to a folder, and return it.
-
-    Each file is written completely or not at all.
-
-    Raises:
-        WeightsError: a weight is not finite, or too large for float16.
-        OutputError: the folder cannot be written.
-    """
-    folder = Path(folder)
-    weights = {key: value.detach().cpu().half().contiguous() for key, value in model.state_dict().items()}
-    broken = [key for key, value in weights.items() if not bool(value.isfinite().all())]
-    if broken:
-        raise WeightsError(f"weights that are not finite in float16 cannot be saved: {', '.join(broken)}")
-    make_folder(folder)
-    write_bytes(folder / _VOCABULARY, mini_vocabulary(model).to_json().encode())
-    write_bytes(folder / _CONFIG, (json.dumps(asdict(mini_config(model)), indent=2) + "\n").encode())
-    write_bytes(folder / _WEIGHTS, save_tensors(weights))
-    return folder
-
-
-def load_mini(*, path: str | Path | None = None, device: str = "auto") -> CmiReward:
-    """Return `cmi-mini`, or another small reward model from a folder that `save_mini` wrote.
-
-    Args:
-        path: the folder; None for the weights in the package.
-        device: see `CmiReward`.
-
-    Raises:
-        WeightsError: a file is missing or broken, or the weights are not those of this network.
-        InvalidInput: there is no such device.
-    """
-    resolve_device(device)
-    folder = resources.files("rerank.rewards") / "cmi-mini" if path is None else Path(path)
-    config, vocabulary, weights = (_read(folder, name) for name in (_CONFIG, _VOCABULARY, _WEIGHTS))
-    try:
-        model = build_mini(Vocabulary.from_json(vocabulary.decode()), MiniConfig(**json.loads(config)))
-        tensors = load_tensors(weights)
-    except (ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
-        raise WeightsError(f"the reward model in {folder} is broken ({error}); copy or train it again") from error
-    _check_fit(tensors, model, folder)
-    model.load_state_dict({key: value.float() for key, value in tensors.items()}, strict=True)
-    version = hashlib.sha256(weights).hexdigest()[:12]
-    return CmiReward(model, name="cmi-mini", licence="Apache-2.0", version=version, device=device)
-
-
-def _read(folder: Traversable, name: str) -> bytes:
-    """Return the content of one file of a saved reward model."""
-    try:
-        return folder.joinpath(name).read_bytes()
-    except OSError as error:
-        raise WeightsError(
-            f"cannot read {folder.joinpath(name)}; a reward model is a folder with "
-            f"{_WEIGHTS}, {_CONFIG} and {_VOCABULARY}, as `rerank train cmi-mini` writes it"
-        ) from error
-
-
-def _check_fit(tensors: dict[str, Tensor], model: RewardModel, folder: Traversable) -> None:
-    """Raise WeightsError unless `tensors` are exactly the weights of `model`."""
-    own = model.state_dict()
-    problems = {
-        "missing": [key for key in own if key not in tensors],
-        "not known": [key for key in tensors if key not in own],
-        "of another shape": [key for key in own if key in tensors and own[key].shape != tensors[key].shape],
-    }
-    found = [f"{kind}: {', '.join(keys)}" for kind, keys in problems.items() if keys]
-    if found:
-        raise WeightsError(f"the weights in {folder} do not fit this network; {'; '.join(found)}")

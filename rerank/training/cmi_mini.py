@@ -34,7 +34,8 @@ from rerank.models.mini import MiniAudioTower, MiniConfig, build_mini
 from rerank.models.transformer import Tokens
 from rerank.models.vocabulary import Vocabulary
 from rerank.protocols import Progress
-from rerank.rewards.cmi import save_mini
+from rerank.rewards.device import has_fast_bfloat16
+from rerank.rewards.mini import save_mini
 from rerank.training import dataset
 from rerank.training.batches import Batches, Clip, PairBatch, Parts, TowerBatch, read_cached
 from rerank.training.facts import FactHeads, audio_targets, spelling_targets, text_targets
@@ -44,8 +45,9 @@ from rerank.training.prompts import captions, lyrics, sentence
 log = logging.getLogger("rerank")
 
 
-JOINT_RATE = 0.7
-"""Learning rate of the later stages, relative to that of the towers."""
+JOINT_RATE, JOINT_COSINE, COOL_DOWN = 0.7, 4000, 700
+"""Learning rate of the later stages, relative to that of the towers; steps in which it would fall by a cosine; and last
+steps in which it falls to nothing."""
 
 SHORT_TEXT = 24
 """Words of a text that is padded together with other short ones."""
@@ -72,7 +74,7 @@ class TrainOptions:
     shard_prompts: int = 50
     tower_steps: int = 2000
     preference_steps: int = 500
-    truth_steps: int = 3500
+    truth_steps: int = 1700
     prompts: int = 8
     learning_rate: float = 1.2e-3
     processes: int = 2
@@ -168,7 +170,7 @@ class Trainer:
         self.batches = Batches(shards, options.seed, options.prompts)
         self.tokens: list[NDArray[np.float16]] = []
         self.losses: list[dict[str, float]] = []
-        self.autocast = _has_fast_bfloat16()
+        self.autocast = has_fast_bfloat16()
 
     def stage(self, step: int) -> str:
         """Return the name of the stage that `step` belongs to."""
@@ -177,12 +179,17 @@ class Trainer:
         return "preferences" if step < self.options.tower_steps + self.options.preference_steps else "truth"
 
     def learning_rate(self, step: int) -> float:
-        """Return the learning rate: a short warm-up, then half a cosine, for the towers and for all that follows."""
-        highest, begin, end = self.options.learning_rate, 0, self.options.tower_steps
-        if step >= end:
-            highest, begin, end = JOINT_RATE * highest, end, self.options.steps
-        place = (step - begin) / max(end - begin, 1)
-        return highest * min(1.0, (step - begin + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * place)))
+        """Return the learning rate, for the towers and for all that follows: a short warm-up, then part of a cosine.
+
+        The towers' falls to its end; after them it falls slowly, and linearly to nothing in the last steps.
+        """
+        highest, begin, length, left = self.options.learning_rate, 0, self.options.tower_steps, 1.0
+        if step >= length:
+            highest, begin, length = JOINT_RATE * highest, length, JOINT_COSINE
+            left = min(1.0, (self.options.steps - step) / COOL_DOWN)
+        place = min((step - begin) / max(length, 1), 1.0)
+        fall = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * place))
+        return highest * min(1.0, (step - begin + 1) / 100) * fall * left
 
     def listen(self) -> None:
         """Store what the audio tower, which changes no more, makes of all clips."""
@@ -346,13 +353,3 @@ def learn_vocabulary(seed: int) -> Vocabulary:
     rng = np.random.default_rng([seed, 3])
     own = [make(rng, "train") for make in (sentence, lyrics) for _ in range(2000)]
     return Vocabulary.learn([*captions("train"), *own], min_count=3, max_words=3500, max_ngrams=5000)
-
-
-def _has_fast_bfloat16() -> bool:
-    """Return whether the processor multiplies bfloat16 matrices in hardware."""
-    flags = ("avx512_bf16", "amx_bf16", "asimdbf16", "bf16")
-    try:
-        found = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
-    except OSError:
-        return False
-    return any(flag in found for flag in flags)

@@ -1,0 +1,236 @@
+"""How fast is the published reward model here, against the way its official inference works, and at which precision?
+
+It is measured at its true size. Where the published weights are not to be had, random ones in the same layout take
+their place: timings do not depend on what the weights are, but differences of precision do.
+
+**Conventions**: seconds of wall time, the best of several runs; all candidates are of one prompt, with text, lyrics and
+a reference as long as a candidate. Reading and resampling of files is left out on both sides.
+
+**Metrics**
+- loading: from a fresh process, with its peak memory relative to the size of the weights
+- official: what the official inference does in float32, with the same modules as they were published: candidates in
+  groups of four, the reference encoded for each of them, text and lyrics twice for each, nothing fused
+- float32, bf16: what `rerank` takes for the same rewards, the prompt included, nothing remembered
+- bound: the time that all products of matrices and convolutions of that run would take at the rate at which this
+  machine multiplies large matrices, as a share of the time taken
+- precision: largest and mean difference of the rewards from float32, and Kendall's tau, over many candidates
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import stats
+from torch.utils.flop_counter import FlopCounterMode
+
+from rerank.audio import Audio
+from rerank.data import Prompt
+from rerank.errors import InvalidInput, RerankError
+from rerank.eval.machine import machine
+from rerank.generators.synth import Synth
+from rerank.models.cmi import RewardModel
+from rerank.models.hub import Source
+from rerank.models.published import read_cmi_rm
+from rerank.protocols import Progress
+from rerank.rewards.cmi import SAMPLE_RATE, CmiReward
+from rerank.rewards.cmi_rm import load_cmi_rm
+from rerank.rewards.device import has_fast_bfloat16, resolve_device
+
+TEXT = "warm lo-fi piano with a slow beat, vinyl crackle and a soft female voice"
+LYRICS = "rain on the window, rain on the road\nslow is the night and heavy the load"
+
+GROUP = 4
+"""Items in a batch of the official inference."""
+
+_AXES = ("musicality", "alignment")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardSpeedOptions:
+    """Options of `evaluate`.
+
+    Attributes:
+        n: candidates that are timed.
+        duration: of each, and of the reference, in seconds.
+        repeats: runs, of which the best counts.
+        compared: candidates over which precisions are compared; 0 leaves that out.
+        compared_duration: of each of those, in seconds.
+        device: see `CmiReward`.
+    """
+
+    n: int = 10
+    duration: float = 10.0
+    repeats: int = 2
+    compared: int = 200
+    compared_duration: float = 5.0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.n < 1 or self.repeats < 1 or self.compared < 0 or self.compared == 1:
+            raise InvalidInput(
+                "reward speed needs n and repeats of at least 1 and compared of 0 or at least 2, "
+                f"got {self.n}, {self.repeats} and {self.compared}"
+            )
+
+
+def evaluate(
+    folder: Path, options: RewardSpeedOptions, on_progress: Callable[[Progress], None] | None = None
+) -> dict[str, Any]:
+    """Return all metrics of the reward model in `folder`, with the options and the machine they were measured on.
+
+    Raises:
+        WeightsError: the folder does not hold one.
+    """
+    report = on_progress or (lambda progress: None)
+    device = resolve_device(options.device)
+    precisions = ["float32"] + (["bf16"] if device.type == "cuda" or has_fast_bfloat16() else [])
+    steps = 2 + len(precisions) + (3 if options.compared else 0)
+    done = iter(range(1, steps + 1))
+
+    def finished(metrics: dict[str, Any]) -> dict[str, Any]:
+        report(Progress("measuring", next(done), steps))
+        return metrics
+
+    audio = [_noise(options.duration, seed) for seed in range(options.n)]
+    prompt = Prompt(TEXT, LYRICS, _noise(options.duration, 1000))
+    metrics = finished(_loading(folder, device.type))
+    metrics |= finished(_official(folder, prompt, audio, options, device))
+    for precision in precisions:
+        metrics |= finished(_ours(folder, prompt, audio, options, precision, metrics["official"]))
+    if options.compared:
+        metrics |= _compare(folder, options, finished)
+    return {"options": asdict(options), "machine": machine(), "metrics": metrics}
+
+
+def _noise(duration: float, seed: int) -> Audio:
+    samples = round(duration * SAMPLE_RATE)
+    return Audio(0.1 * np.random.default_rng(seed).standard_normal((1, samples), dtype=np.float32), SAMPLE_RATE)
+
+
+def _loading(folder: Path, device: str) -> dict[str, Any]:
+    code = (
+        "import json, resource, sys, time; import rerank, torch; import rerank.rewards.cmi_rm\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "before, started = peak(), time.perf_counter()\n"
+        f"rerank.load_reward('cmi-rm', path=sys.argv[1], device={device!r}, precision='float32')\n"
+        "print(json.dumps([time.perf_counter() - started, peak() - before]))"
+    )
+    found = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False)
+    if found.returncode:
+        raise RerankError(f"loading the reward model failed: {found.stderr.strip()[-300:]}")
+    seconds, memory = json.loads(found.stdout)
+    unit = 1 if sys.platform == "darwin" else 1024
+    weights = (folder / "model.safetensors").stat().st_size
+    return {"loading": round(seconds, 2), "loading, peak memory by weights": round(memory * unit / weights, 2)}
+
+
+def _best(run: Callable[[], Any], repeats: int) -> float:
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        run()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def _official(
+    folder: Path, prompt: Prompt, audio: Sequence[Audio], options: RewardSpeedOptions, device: torch.device
+) -> dict[str, Any]:
+    model = read_cmi_rm(Source(folder), fuse=False)[0].to(device)
+    reference = prompt.reference
+    assert reference is not None
+
+    @torch.inference_mode()
+    def run() -> None:
+        for start in range(0, len(audio), GROUP):
+            group = audio[start : start + GROUP]
+            _official_group(model, prompt, [reference] * len(group), group, device)
+
+    return {"official": round(_best(run, options.repeats), 3)}
+
+
+def _official_group(
+    model: RewardModel, prompt: Prompt, references: Sequence[Audio], group: Sequence[Audio], device: torch.device
+) -> None:
+    heard, candidates = (
+        model.encode_audio(torch.from_numpy(np.concatenate([one.waveform for one in pieces])).to(device))
+        for pieces in (references, group)
+    )
+    for _ in range(2):
+        text, lyrics = (model.encode_text([words] * len(group)) for words in (prompt.text, prompt.lyrics or ""))
+    model.score_tokens(model.encode_prompt(text, lyrics, heard), candidates).cpu()
+
+
+def _ours(
+    folder: Path,
+    prompt: Prompt,
+    audio: Sequence[Audio],
+    options: RewardSpeedOptions,
+    precision: str,
+    official: float,
+) -> dict[str, Any]:
+    reward = load_cmi_rm(path=folder, precision=precision, device=options.device)
+
+    def run() -> None:
+        forget(reward)
+        reward.score(reward.prepare(prompt), audio)
+
+    with FlopCounterMode(display=False) as counter:
+        run()
+    seconds = _best(run, options.repeats)
+    bound = counter.get_total_flops() / _rate(reward)
+    return {
+        precision: round(seconds, 3),
+        f"{precision}, times as fast as official": round(official / seconds, 2),
+        f"{precision}, bound": round(bound, 3),
+        f"{precision}, share of bound": round(bound / seconds, 3),
+    }
+
+
+def forget(reward: CmiReward) -> None:
+    """Make a reward model encode everything anew."""
+    if reward.memory is not None:
+        reward.memory.clear()
+    reward.forget_texts()
+
+
+def _rate(reward: CmiReward) -> float:
+    """Return the floating-point operations per second of a product of large matrices."""
+    size = 4096 if reward.device.type == "cuda" else 2048
+    dtype = torch.float32 if reward.precision == "float32" else torch.bfloat16
+    matrix = torch.randn(size, size, device=reward.device).to(dtype)
+    with torch.inference_mode():
+        return 2 * size**3 / _best(lambda: matrix @ matrix, 10)
+
+
+def _compare(
+    folder: Path, options: RewardSpeedOptions, finished: Callable[[dict[str, Any]], dict[str, Any]]
+) -> dict[str, Any]:
+    made = Synth().generate(Prompt(TEXT, LYRICS), range(options.compared), options.compared_duration)
+    audio = [candidate.audio for candidate in made if candidate.audio]
+    found = {}
+    for precision in ("float32", "bf16", "bf16-autocast"):
+        reward = load_cmi_rm(path=folder, precision=precision, device=options.device)
+        rewards = reward.score(reward.prepare(Prompt(TEXT, LYRICS)), audio)
+        found[precision] = np.array([[one[axis] for axis in _AXES] for one in rewards], dtype=np.float64)
+        finished({})
+    exact = found.pop("float32")
+    metrics: dict[str, Any] = {"spread of the rewards": dict(zip(_AXES, exact.std(0).round(4).tolist(), strict=True))}
+    for precision, rounded in found.items():
+        difference = np.abs(rounded - exact)
+        for column, axis in enumerate(_AXES):
+            metrics[f"{precision}, {axis}"] = {
+                "largest difference": round(float(difference[:, column].max()), 4),
+                "mean difference": round(float(difference[:, column].mean()), 4),
+                "Kendall's tau": round(float(stats.kendalltau(exact[:, column], rounded[:, column]).statistic), 4),
+            }
+    return metrics

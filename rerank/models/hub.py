@@ -1,0 +1,125 @@
+"""Files of published models: from the Hugging Face hub, or from a folder in the same layout."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from rerank.errors import InvalidInput, WeightsError, one_line
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the files of a model are: a folder, or a repository of the Hugging Face hub.
+
+    Attributes:
+        place: the folder, or the id of the repository.
+        revision: branch, tag or commit of the repository; None for its main branch.
+    """
+
+    place: Path | str
+    revision: str | None = None
+
+    @classmethod
+    def given(cls, path: str | Path | None, repository: str, revision: str | None) -> "Source":
+        """Return the folder that a user gives, or the repository where none is given.
+
+        Raises:
+            InvalidInput: there is no such folder, or it is given a revision.
+        """
+        if path is None:
+            return cls(repository, revision)
+        if revision is not None:
+            raise InvalidInput(
+                f"revision {revision!r} is one of {repository} on the hub; a folder has none: leave it out"
+            )
+        folder = Path(path)
+        if not folder.is_dir():
+            raise InvalidInput(f"there is no folder {folder}; give one that holds the files of {repository}")
+        return cls(folder)
+
+    @classmethod
+    def named(cls, name: str, beside: Path) -> "Source":
+        """Return what a config file at `beside` means by `name`: a path if it starts with ./, ../ or /, else a hub id."""
+        if name.startswith(("./", "../", "/")):
+            return cls((beside.parent / name).resolve())
+        return cls(name)
+
+    def file(self, name: str) -> Path:
+        """Return the path of a file, downloaded if it is not there yet (never in the hub's offline mode).
+
+        Raises:
+            WeightsError: it is missing, or cannot be downloaded.
+        """
+        if isinstance(self.place, Path):
+            path = self.place / name
+            if not path.is_file():
+                raise WeightsError(
+                    f"there is no file {path}; a published model is a folder with its files by their names"
+                )
+            return path
+        try:
+            return Path(hf_hub_download(self.place, name, revision=self.revision))
+        except GatedRepoError as error:
+            raise WeightsError(
+                f"{self.place} needs its terms accepted at huggingface.co, and `hf auth login`"
+            ) from error
+        except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError, HFValidationError) as error:
+            if isinstance(error, LocalEntryNotFoundError):
+                raise WeightsError(self._unreachable(name, error)) from error
+            where = f"{self.place} at {self.revision}" if self.revision else self.place
+            raise WeightsError(f"the Hugging Face hub has no {name} in {where}") from error
+        except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
+            raise WeightsError(self._unreachable(name, error)) from error
+
+    def _unreachable(self, name: str, error: Exception) -> str:
+        why = "no connection" if isinstance(error, LocalEntryNotFoundError) else one_line(error)
+        return (
+            f"{name} of {self.place} is not on this machine and cannot be had from the Hugging Face hub ({why}); "
+            "go online, or give a local folder"
+        )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file.
+
+    Raises:
+        WeightsError: it cannot be read or holds something else.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"cannot read {path}: {one_line(error)}") from error
+    return _mapping(found, path)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file, of plain values only.
+
+    Raises:
+        WeightsError: it cannot be read or holds something else.
+    """
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise WeightsError(f"cannot read {path}: {one_line(error)}") from error
+    return _mapping(found, path)
+
+
+def _mapping(found: Any, path: Path) -> dict[str, Any]:
+    if not isinstance(found, dict):
+        raise WeightsError(f"{path} holds a {type(found).__name__}; expected names with values")
+    return found

@@ -1,0 +1,150 @@
+"""Published models from their files: MuQ, MuQ-MuLan and the compositional reward model.
+
+Each is checked weight by weight and fused for inference. Beside its checkpoint a model needs only small files of the
+models that it was built from: a `config.json` each, and the tokenizer.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+
+from rerank.errors import WeightsError, one_line
+from rerank.models.cmi import UNUSED as CMI_UNUSED
+from rerank.models.cmi import CmiConfig, RewardModel
+from rerank.models.hub import Source, read_json, read_yaml
+from rerank.models.mulan import UNUSED as MULAN_UNUSED
+from rerank.models.mulan import Mulan, MulanAudioTower, MulanConfig, MulanTextTower
+from rerank.models.muq import UNUSED as MUQ_UNUSED
+from rerank.models.muq import Muq, MuqConfig
+from rerank.models.weights import load_strictly, read_weights
+
+MUQ, MULAN, CMI_RM = "OpenMuQ/MuQ-large-msd-iter", "OpenMuQ/MuQ-MuLan-large", "HaiwenXia/CMI-RM"
+"""Repositories on the Hugging Face hub. All weights are CC BY-NC 4.0: not for commercial use."""
+
+MUQ_SOURCE, MULAN_SOURCE, CMI_RM_SOURCE = Source(MUQ), Source(MULAN), Source(CMI_RM)
+
+LICENCE = "CC BY-NC 4.0 (not for commercial use)"
+
+_AUDIO_UNUSED = ("aggregator.*", *(f"model.model.{name}" for name in MUQ_UNUSED))
+_TEXT_UNUSED = ("model.pooler.*", "model.embeddings.position_ids")
+
+
+def read_muq(source: Source = MUQ_SOURCE) -> Muq:
+    """Return MuQ from `config.json` and `model.safetensors`.
+
+    Raises:
+        WeightsError: a file is missing, broken, not supported or cannot be downloaded.
+    """
+    config = MuqConfig.of(read_json(source.file("config.json")))
+    with torch.device("meta"):
+        model = Muq(config)
+    path = source.file("model.safetensors")
+    load_strictly(model, read_weights(path), where=str(path), unused=[f"model.{name}" for name in MUQ_UNUSED])
+    return model.eval().fuse()
+
+
+def read_mulan(source: Source = MULAN_SOURCE) -> tuple[Mulan, Path]:
+    """Return MuQ-MuLan from `config.json` and `pytorch_model.bin`, and the path of the latter.
+
+    Raises:
+        WeightsError: a file is missing, broken, not supported or cannot be downloaded.
+    """
+    config, tokenizer = read_mulan_config(source)
+    with torch.device("meta"):
+        model = Mulan(config, tokenizer)
+    path = source.file("pytorch_model.bin")
+    unused = [
+        *MULAN_UNUSED,
+        *(f"audio.{name}" for name in _AUDIO_UNUSED),
+        *(f"text.{name}" for name in _TEXT_UNUSED),
+    ]
+    load_strictly(
+        model,
+        read_weights(path),
+        where=str(path),
+        prefix="mulan.",
+        unused=[f"mulan.{name}" for name in unused],
+    )
+    model.eval().audio.model.fuse()
+    return model, path
+
+
+def read_cmi_rm(source: Source = CMI_RM_SOURCE, fuse: bool = True) -> tuple[RewardModel, Path]:
+    """Return the reward model from `config.yaml` and `model.safetensors`, and the path of the latter.
+
+    Args:
+        source: of its files.
+        fuse: see `Muq.fuse`; without it the network is as it was published.
+
+    Raises:
+        WeightsError: a file is missing, broken, not supported or cannot be downloaded.
+    """
+    model, path = build_cmi_rm(source), source.file("model.safetensors")
+    unused = [
+        *CMI_UNUSED,
+        *(f"audio_module.{name}" for name in _AUDIO_UNUSED),
+        *(f"text_module.{name}" for name in _TEXT_UNUSED),
+    ]
+    load_strictly(model, read_weights(path), where=str(path), unused=unused)
+    audio = model.audio_module
+    assert isinstance(audio, MulanAudioTower)
+    if fuse:
+        audio.model.fuse()
+    return model, path
+
+
+def build_cmi_rm(source: Source) -> RewardModel:
+    """Return the reward model that a `config.yaml` describes, on the meta device: it has no weights yet.
+
+    Raises:
+        WeightsError: a config is missing, broken or not supported.
+    """
+    path = source.file("config.yaml")
+    published = read_yaml(path)
+    config = CmiConfig.of(published)
+    name = str({**published, **(published.get("model") or {})}.get("model_name", MULAN))
+    mulan, tokenizer = read_mulan_config(Source.named(name, path))
+    for part in (mulan.audio_transformer, mulan.text_transformer):
+        if part.dim != config.dim:
+            raise WeightsError(f"{path}: dim is {config.dim}, and the towers of {name} are {part.dim} wide")
+    with torch.device("meta"):
+        return RewardModel(config, MulanTextTower(mulan, tokenizer), MulanAudioTower(mulan)).eval()
+
+
+def read_mulan_config(source: Source) -> tuple[MulanConfig, Tokenizer]:
+    """Return the sizes of MuQ-MuLan, which the configs of its encoders complete, and the tokenizer of its text encoder.
+
+    Raises:
+        WeightsError: a file is missing, broken or not supported.
+    """
+    path = source.file("config.json")
+    mulan = read_json(path)
+    muq, text = (Source.named(_encoder_name(mulan, part, path), path) for part in ("audio_model", "text_model"))
+    config = MulanConfig.of(mulan, read_json(muq.file("config.json")), read_json(text.file("config.json")))
+    return config, read_tokenizer(text.file("tokenizer.json"))
+
+
+def _encoder_name(mulan: Mapping[str, Any], part: str, path: Path) -> str:
+    try:
+        return str(mulan[part]["name"])
+    except (KeyError, TypeError) as error:
+        raise WeightsError(f"{path} lacks the name of its {part}") from error
+
+
+def read_tokenizer(path: Path) -> Tokenizer:
+    """Return a tokenizer that neither pads nor cuts.
+
+    Raises:
+        WeightsError: the file cannot be read.
+    """
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    # it raises plain Exceptions
+    except Exception as error:
+        raise WeightsError(f"cannot read the tokenizer {path}: {one_line(error)}") from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer

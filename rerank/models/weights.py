@@ -1,0 +1,117 @@
+"""Weights of published models: tensors from a file, checked name by name.
+
+Weights are safetensors, or pickles of which torch reads nothing but tensors. They are mapped, not copied: a model takes
+the memory of its weights once, and the file must stay as it is while the model lives.
+"""
+
+import fnmatch
+import hashlib
+import logging
+import pickle
+import zipfile
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from rerank.errors import WeightsError, one_line
+
+log = logging.getLogger("rerank")
+
+_NAMED = 12
+"""Weights that an error names; of more it says how many."""
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file, or of a pickle of tensors, mapped from the file.
+
+    Raises:
+        WeightsError: it is neither, or is damaged.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except (OSError, RuntimeError, ValueError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
+        raise WeightsError(f"cannot read the weights in {path}: {one_line(error)}; download them again") from error
+    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise WeightsError(f"{path} holds something other than named tensors")
+    return found
+
+
+def load_strictly(
+    module: nn.Module, weights: Mapping[str, Tensor], *, where: str, prefix: str = "", unused: Iterable[str] = ()
+) -> None:
+    """Give `module` its weights, each of them and no others; they are not copied.
+
+    Args:
+        module: on the meta device, or with weights to replace.
+        weights: by name.
+        where: they come from, for errors.
+        prefix: of the names of all that belongs to `module`.
+        unused: patterns of further names that are known and not needed.
+
+    Raises:
+        WeightsError: a weight is missing, not known, or of another shape; it lists them.
+    """
+    own = {prefix + name: value for name, value in module.state_dict().items()}
+    weights = {**weights, **_shared(module, weights, prefix)}
+    patterns = tuple(unused)
+    problems = {
+        "missing": [name for name in own if name not in weights],
+        "not known": [
+            name for name in weights if name not in own and not any(fnmatch.fnmatchcase(name, p) for p in patterns)
+        ],
+        "of another shape": [
+            f"{name} {list(weights[name].shape)} instead of {list(value.shape)}"
+            for name, value in own.items()
+            if name in weights and weights[name].shape != value.shape
+        ],
+    }
+    if any(problems.values()):
+        told = "; ".join(f"{kind}: {_listed(names)}" for kind, names in problems.items() if names)
+        raise WeightsError(f"the weights in {where} do not fit the model; {told}")
+    chosen = {
+        name.removeprefix(prefix): weights[name].float() if value.is_floating_point() else weights[name]
+        for name, value in own.items()
+    }
+    module.load_state_dict(chosen, strict=True, assign=True)
+    module.requires_grad_(False)
+
+
+def _shared(module: nn.Module, weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return what `weights` lack because `module` uses one weight under two names, of which a file may hold one."""
+    first: dict[int, str] = {}
+    found = {}
+    for name, value in module.named_parameters(prefix.rstrip("."), remove_duplicate=False):
+        other = first.setdefault(id(value), name)
+        if name not in weights and other in weights:
+            found[name] = weights[other]
+    return found
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
+def fingerprint(path: Path) -> str:
+    """Return the start of the SHA-256 of a file, as other versions of weights are told apart by.
+
+    Of a large file that the hub's cache holds, the name of its blob says it; else it is computed.
+    """
+    blob = path.resolve().name
+    if len(blob) == 64 and all(character in "0123456789abcdef" for character in blob):
+        return blob[:12]
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+
+
+@cache
+def say_licence(name: str, licence: str) -> None:
+    """Say once in this process under what terms weights may be used."""
+    log.warning("the weights of %s are under %s", name, licence)

@@ -1,0 +1,69 @@
+"""`cmi-rm`, the published reward model of CMI-RewardBench: from the Hugging Face hub, or from a folder.
+
+**Source**: CMI-RewardBench (arXiv:2603.00610); `HaiwenXia/CMI-RM`, weights CC BY-NC 4.0, not for commercial use.
+"""
+
+from pathlib import Path
+
+from rerank.models.hub import Source
+from rerank.models.published import CMI_RM, LICENCE, read_cmi_rm
+from rerank.models.weights import fingerprint, say_licence
+from rerank.rewards.cmi import CmiReward, Strategy, check_strategy
+from rerank.rewards.device import resolve_device, resolve_precision
+from rerank.rewards.encoding import Memory, check_duration
+
+CHUNK_DURATION = 30.0
+"""Seconds that go through the audio tower by themselves, as the official inference has it."""
+
+TOGETHER = {"cpu": 30.0, "cuda": 300.0}
+"""Seconds of audio that go through the tower at a time; more is not faster, and takes memory."""
+
+
+def load_cmi_rm(
+    *,
+    path: str | Path | None = None,
+    revision: str | None = None,
+    max_duration: float | None = 120.0,
+    strategy: Strategy = "whole",
+    precision: str = "auto",
+    cache: str | Path | None = None,
+    device: str = "auto",
+) -> CmiReward:
+    """Return the published reward model.
+
+    Args:
+        path: folder with `model.safetensors` and `config.yaml`; None downloads them (2.8 GB), once, to the hub's cache.
+        revision: branch, tag or commit on the hub; None for its main branch. A folder has none.
+        max_duration: see `CmiReward`; 120 is that of the benchmark.
+        strategy: see `CmiReward`; `whole` is that of the benchmark.
+        precision: see `CmiReward`; float32 gives the numbers of the official code on a CPU.
+        cache: folder in which encoded audio is kept for later runs, at most 512 MiB; None keeps it in memory only.
+        device: see `CmiReward`.
+
+    Raises:
+        WeightsError: a file is missing, broken, cannot be downloaded or does not fit; or it is a kind of reward model
+            that is not supported.
+        InvalidInput: an option has no such value.
+        OutputError: `cache` cannot be written.
+    """
+    torch_device = resolve_device(device)
+    resolve_precision(precision, torch_device)
+    check_strategy(strategy)
+    check_duration(max_duration)
+    memory = Memory(folder=None if cache is None else Path(cache))
+    model, weights = read_cmi_rm(Source.given(path, CMI_RM, revision))
+    say_licence("cmi-rm", LICENCE)
+    return CmiReward(
+        model,
+        name="cmi-rm",
+        licence=LICENCE,
+        version=fingerprint(weights),
+        strategy=strategy,
+        chunk_duration=CHUNK_DURATION,
+        max_duration=max_duration,
+        resampler="sinc",
+        precision=precision,
+        together=TOGETHER.get(torch_device.type, CHUNK_DURATION),
+        memory=memory,
+        device=device,
+    )

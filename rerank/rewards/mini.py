@@ -1,0 +1,82 @@
+"""`cmi-mini`, the small reward model that is part of the package: its weights on disk.
+
+A saved one is a folder with the weights (float16), the sizes of the network and the vocabulary of its text tower.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from rerank.errors import WeightsError
+from rerank.files import make_folder, write_bytes
+from rerank.models.cmi import RewardModel
+from rerank.models.mini import MiniConfig, build_mini, mini_config, mini_vocabulary
+from rerank.models.vocabulary import Vocabulary
+from rerank.models.weights import load_strictly
+from rerank.rewards.cmi import CmiReward
+from rerank.rewards.device import resolve_device
+
+_WEIGHTS, _CONFIG, _VOCABULARY = "model.safetensors", "config.json", "vocabulary.json"
+
+
+def save_mini(model: RewardModel, folder: str | Path) -> Path:
+    """Write the weights (float16), sizes and vocabulary of a small reward model to a folder, and return it.
+
+    Each file is written completely or not at all.
+
+    Raises:
+        WeightsError: a weight is not finite, or too large for float16.
+        OutputError: the folder cannot be written.
+    """
+    folder = Path(folder)
+    weights = {key: value.detach().cpu().half().contiguous() for key, value in model.state_dict().items()}
+    broken = [key for key, value in weights.items() if not bool(value.isfinite().all())]
+    if broken:
+        raise WeightsError(f"weights that are not finite in float16 cannot be saved: {', '.join(broken)}")
+    make_folder(folder)
+    write_bytes(folder / _VOCABULARY, mini_vocabulary(model).to_json().encode())
+    write_bytes(folder / _CONFIG, (json.dumps(asdict(mini_config(model)), indent=2) + "\n").encode())
+    write_bytes(folder / _WEIGHTS, save_tensors(weights))
+    return folder
+
+
+def load_mini(*, path: str | Path | None = None, device: str = "auto") -> CmiReward:
+    """Return `cmi-mini`, or another small reward model from a folder that `save_mini` wrote.
+
+    Args:
+        path: the folder; None for the weights in the package.
+        device: see `CmiReward`.
+
+    Raises:
+        WeightsError: a file is missing or broken, or the weights are not those of this network.
+        InvalidInput: there is no such device.
+    """
+    resolve_device(device)
+    folder = resources.files("rerank.rewards") / "cmi-mini" if path is None else Path(path)
+    config, vocabulary, weights = (_read(folder, name) for name in (_CONFIG, _VOCABULARY, _WEIGHTS))
+    try:
+        model = build_mini(Vocabulary.from_json(vocabulary.decode()), MiniConfig(**json.loads(config)))
+        tensors = load_tensors(weights)
+    except (ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+        raise WeightsError(f"the reward model in {folder} is broken ({error}); copy or train it again") from error
+    load_strictly(model, tensors, where=str(folder))
+    version = hashlib.sha256(weights).hexdigest()[:12]
+    return CmiReward(model, name="cmi-mini", licence="Apache-2.0", version=version, device=device)
+
+
+def _read(folder: Traversable, name: str) -> bytes:
+    """Return the content of one file of a saved reward model."""
+    try:
+        return folder.joinpath(name).read_bytes()
+    except OSError as error:
+        raise WeightsError(
+            f"cannot read {folder.joinpath(name)}; a reward model is a folder with "
+            f"{_WEIGHTS}, {_CONFIG} and {_VOCABULARY}, as `rerank train cmi-mini` writes it"
+        ) from error
