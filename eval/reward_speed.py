@@ -7,12 +7,13 @@ their place: timings do not depend on what the weights are, but differences of p
 a reference as long as a candidate. Reading and resampling of files is left out on both sides.
 
 **Metrics**
-- loading: from a fresh process, with its peak memory relative to the size of the weights
-- official: what the official inference does in float32, with the same modules as they were published: candidates in
-  groups of four, the reference encoded for each of them, text and lyrics twice for each, nothing fused
+- loading: in a fresh process, with the peak memory, after a first score, relative to the size of the weights
+- official: what the official inference does, with the same modules as they were published: candidates in groups of
+  four, the reference encoded for each of them, text and lyrics twice for each, nothing fused; in float32, and on a GPU
+  under autocast too, as it runs there
 - float32, bf16: what `rerank` takes for the same rewards, the prompt included, nothing remembered
-- bound: the time that all products of matrices and convolutions of that run would take at the rate at which this
-  machine multiplies large matrices, as a share of the time taken
+- bound: the time that all products with weights of that run would take at the rate at which this machine multiplies
+  large matrices, and its share of the time taken; products within attention (1 % of the work) are left out
 - precision: largest and mean difference of the rewards from float32, and Kendall's tau, over many candidates
 """
 
@@ -37,11 +38,13 @@ from rerank.eval.machine import machine
 from rerank.generators.synth import Synth
 from rerank.models.cmi import RewardModel
 from rerank.models.hub import Source
-from rerank.models.published import read_cmi_rm
+from rerank.models.published import build_cmi_rm, read_cmi_rm
 from rerank.protocols import Progress
-from rerank.rewards.cmi import SAMPLE_RATE, CmiReward
+from rerank.rewards.cmi import CmiReward
 from rerank.rewards.cmi_rm import load_cmi_rm
 from rerank.rewards.device import has_fast_bfloat16, resolve_device
+from rerank.rewards.encoding import SAMPLE_RATE
+from rerank.scoring import score_each
 
 TEXT = "warm lo-fi piano with a slow beat, vinyl crackle and a soft female voice"
 LYRICS = "rain on the window, rain on the road\nslow is the night and heavy the load"
@@ -89,6 +92,7 @@ def evaluate(
         WeightsError: the folder does not hold one.
     """
     report = on_progress or (lambda progress: None)
+    build_cmi_rm(Source(folder))  # says what is wrong with a folder before anything takes long
     device = resolve_device(options.device)
     precisions = ["float32"] + (["bf16"] if device.type == "cuda" or has_fast_bfloat16() else [])
     steps = 2 + len(precisions) + (3 if options.compared else 0)
@@ -103,7 +107,10 @@ def evaluate(
     metrics = finished(_loading(folder, device.type))
     metrics |= finished(_official(folder, prompt, audio, options, device))
     for precision in precisions:
-        metrics |= finished(_ours(folder, prompt, audio, options, precision, metrics["official"]))
+        official = (
+            metrics["official"] if precision == "float32" else metrics.get("official, autocast", metrics["official"])
+        )
+        metrics |= finished(_ours(folder, prompt, audio, options, precision, official))
     if options.compared:
         metrics |= _compare(folder, options, finished)
     return {"options": asdict(options), "machine": machine(), "metrics": metrics}
@@ -116,11 +123,13 @@ def _noise(duration: float, seed: int) -> Audio:
 
 def _loading(folder: Path, device: str) -> dict[str, Any]:
     code = (
-        "import json, resource, sys, time; import rerank, torch; import rerank.rewards.cmi_rm\n"
+        "import json, numpy, resource, sys, time; import rerank, torch; import rerank.rewards.cmi_rm\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "before, started = peak(), time.perf_counter()\n"
-        f"rerank.load_reward('cmi-rm', path=sys.argv[1], device={device!r}, precision='float32')\n"
-        "print(json.dumps([time.perf_counter() - started, peak() - before]))"
+        f"reward = rerank.load_reward('cmi-rm', path=sys.argv[1], device={device!r}, precision='float32')\n"
+        "seconds = time.perf_counter() - started\n"
+        "reward.score(reward.prepare(rerank.Prompt('piano')), [rerank.Audio(numpy.zeros((1, 24000), 'float32'), 24000)])\n"
+        "print(json.dumps([seconds, peak() - before]))"
     )
     found = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False)
     if found.returncode:
@@ -149,13 +158,16 @@ def _official(
     reference = prompt.reference
     assert reference is not None
 
-    @torch.inference_mode()
-    def run() -> None:
-        for start in range(0, len(audio), GROUP):
-            group = audio[start : start + GROUP]
-            _official_group(model, prompt, [reference] * len(group), group, device)
+    def run(half: bool) -> None:
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
+            for start in range(0, len(audio), GROUP):
+                group = audio[start : start + GROUP]
+                _official_group(model, prompt, [reference] * len(group), group, device)
 
-    return {"official": round(_best(run, options.repeats), 3)}
+    metrics = {"official": round(_best(lambda: run(False), options.repeats), 3)}
+    if device.type == "cuda":
+        metrics["official, autocast"] = round(_best(lambda: run(True), options.repeats), 3)
+    return metrics
 
 
 def _official_group(
@@ -181,8 +193,8 @@ def _ours(
     reward = load_cmi_rm(path=folder, precision=precision, device=options.device)
 
     def run() -> None:
-        forget(reward)
-        reward.score(reward.prepare(prompt), audio)
+        reward.forget()
+        list(score_each(reward, prompt, audio))
 
     with FlopCounterMode(display=False) as counter:
         run()
@@ -194,13 +206,6 @@ def _ours(
         f"{precision}, bound": round(bound, 3),
         f"{precision}, share of bound": round(bound / seconds, 3),
     }
-
-
-def forget(reward: CmiReward) -> None:
-    """Make a reward model encode everything anew."""
-    if reward.memory is not None:
-        reward.memory.clear()
-    reward.forget_texts()
 
 
 def _rate(reward: CmiReward) -> float:

@@ -132,7 +132,7 @@ def generate(
             duration=duration,
             seed=seed,
             generator=generator,
-            reward=cli_options.reward(reward, reward_path, reward_cache, device),
+            reward=cli_options.reward(reward, reward_path, reward_cache),
             weights=weights,
             filters=filters,
             device=device,
@@ -180,7 +180,7 @@ def rank(
             top_k=top_k,
             lyrics=cli_options.lyrics(lyrics, lyrics_file),
             reference=reference,
-            reward=cli_options.reward(reward, reward_path, reward_cache, device),
+            reward=cli_options.reward(reward, reward_path, reward_cache),
             weights=weights,
             filters=filters,
             device=device,
@@ -214,7 +214,7 @@ def score(
         prompt,
         lyrics=cli_options.lyrics(lyrics, lyrics_file),
         reference=reference,
-        reward=cli_options.reward(reward, reward_path, reward_cache, device),
+        reward=cli_options.reward(reward, reward_path, reward_cache),
         device=device,
     )
     if as_json:

@@ -113,13 +113,10 @@ def lyrics(text: str | None, file: Path | None) -> str | None:
     return found
 
 
-def reward(name: str, path: Path | None, cache: Path | None, device: str) -> "str | Reward":
-    """Return the reward model of `--reward` with the weights of `--reward-path` and a cache; its name without both."""
-    chosen = {"path": path, "cache": cache}
-    options = {option: value for option, value in chosen.items() if value is not None}
-    if not options:
-        return name
-    from rerank.registry import load
-    from rerank.run import offered_device
+def reward(name: str, path: Path | None, cache: Path | None) -> "str | Reward":
+    """Return what `--reward` names, with the weights of `--reward-path` and a cache; it is loaded when it is needed."""
+    from rerank.registry import Choice
 
-    return cast("Reward", load("reward", name, options, offered=offered_device(device)))
+    given = {"path": path, "cache": cache}
+    options = {option: value for option, value in given.items() if value is not None}
+    return cast("Reward", Choice(name, options)) if options else name

@@ -1,5 +1,6 @@
 """The commands of researchers: `rerank train` and `rerank eval`; as thin as those in `cli`."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -117,8 +118,8 @@ def eval_reward_speed(
 
     start_logging(verbose=False)
     options = RewardSpeedOptions(n=n, duration=duration, repeats=repeats, compared=compared, device=device)
-    with tempfile.TemporaryDirectory() as made, progress_bar() as on_progress:
-        folder = reward_path or write_models(Path(made))
+    with contextlib.ExitStack() as stack, progress_bar() as on_progress:
+        folder = reward_path or write_models(Path(stack.enter_context(tempfile.TemporaryDirectory())))
         report = {"weights": "given" if reward_path else "random", **evaluate(folder, options, on_progress)}
     _finish(report, output, as_json)
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import threading
 from pathlib import Path
 
 from rerank.errors import InvalidInput, OutputError
@@ -26,7 +27,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         OutputError: the disk is full, the folder is missing or may not be written.
     """
-    partial = path.parent / f".{path.name}.{os.getpid()}.partial"
+    partial = path.parent / f".{path.name}.{os.getpid()}.{threading.get_ident()}.partial"
     try:
         partial.write_bytes(content)
         partial.replace(path)

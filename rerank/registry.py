@@ -32,20 +32,19 @@ class Download:
     """Weights that are downloaded from the Hugging Face hub when they are first used.
 
     Attributes:
-        repository: on the hub.
-        file: with the weights.
-        size: of it, in bytes.
+        size: of the weights, in bytes.
+        files: that are needed, by repository.
     """
 
-    repository: str
-    file: str
     size: int
+    files: Mapping[str, tuple[str, ...]]
 
     def is_cached(self) -> bool:
-        """Return whether the weights are on this machine."""
+        """Return whether all files are on this machine."""
         from huggingface_hub import try_to_load_from_cache
 
-        return isinstance(try_to_load_from_cache(self.repository, self.file), str)
+        needed = [(repository, name) for repository, names in self.files.items() for name in names]
+        return all(isinstance(try_to_load_from_cache(*one), str) for one in needed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +132,9 @@ _AXES = {
     "alignment": "how well the audio fits all parts of its prompt: text, lyrics and reference audio",
 }
 
+_ENCODER_FILES = {"OpenMuQ/MuQ-large-msd-iter": ("config.json",), "xlm-roberta-base": ("config.json", "tokenizer.json")}
+"""Small files of the encoders that MuQ-MuLan is made of."""
+
 _BUILT_IN = (
     Entry(
         kind="generator",
@@ -164,7 +166,14 @@ _BUILT_IN = (
         kind="reward",
         name="cmi-rm",
         target="rerank.rewards.cmi_rm:load_cmi_rm",
-        download=Download("HaiwenXia/CMI-RM", "model.safetensors", 2_782_870_600),
+        download=Download(
+            2_782_870_600,
+            {
+                "HaiwenXia/CMI-RM": ("config.yaml", "model.safetensors"),
+                "OpenMuQ/MuQ-MuLan-large": ("config.json",),
+                **_ENCODER_FILES,
+            },
+        ),
         marker="config.yaml",
         info=RewardInfo(
             name="cmi-rm",
@@ -178,7 +187,9 @@ _BUILT_IN = (
         kind="reward",
         name="mulan",
         target="rerank.rewards.mulan:load_mulan",
-        download=Download("OpenMuQ/MuQ-MuLan-large", "pytorch_model.bin", 2_654_000_000),
+        download=Download(
+            2_654_000_000, {"OpenMuQ/MuQ-MuLan-large": ("config.json", "pytorch_model.bin"), **_ENCODER_FILES}
+        ),
         marker="pytorch_model.bin",
         info=RewardInfo(
             name="mulan",
@@ -261,6 +272,14 @@ def load_reward(reward: str | Path | Reward = "auto", **options: Any) -> Reward:
     return cast(Reward, load("reward", reward, options))
 
 
+@dataclass(frozen=True)
+class Choice:
+    """A name with options, to be loaded later: a `generator` or `reward` of `rerank.generate` and the like."""
+
+    name: str
+    options: Mapping[str, Any]
+
+
 def load(
     kind: Kind, choice: object, options: Mapping[str, Any], *, offered: Mapping[str, Any] | None = None
 ) -> Generator | Reward:
@@ -268,7 +287,7 @@ def load(
 
     Args:
         kind: "generator" or "reward".
-        choice: a name, a folder, "auto" or a loaded object.
+        choice: a name, a folder, "auto", a `Choice` or a loaded object.
         options: each must be one that the factory takes.
         offered: options that are given to factories that take them, and to no others.
 
@@ -276,6 +295,8 @@ def load(
         UnknownName: no such name.
         InvalidInput: an option is unknown, or the object is no `kind`.
     """
+    if isinstance(choice, Choice):
+        return load(kind, choice.name, {**choice.options, **options}, offered=offered)
     if not isinstance(choice, str | Path):
         if options:
             raise InvalidInput(f"options {sorted(options)} need a {kind} given by name, got {type(choice).__name__}")
@@ -338,10 +359,23 @@ def _find(kind: Kind, name: str) -> Entry:
 
 
 def _automatic(kind: Kind) -> str:
+    known = entries(kind)
     for preference in _PREFERENCES[kind]:
-        if not preference.needs_gpu or _has_gpu():
-            logger.info("%s %s: %s", kind, preference.name, preference.why)
-            return preference.name
+        if preference.needs_gpu and not _has_gpu():
+            continue
+        download = known[preference.name].download
+        if download and not download.is_cached():
+            from huggingface_hub import constants
+
+            if constants.HF_HUB_OFFLINE:
+                logger.info(
+                    "%s %s: passed over, it is not on this machine and the hub is offline", kind, preference.name
+                )
+                continue
+            size = f"{download.size / 1e9:.1f} GB"
+            logger.warning("%s %s is downloaded, %s; name another one to do without", kind, preference.name, size)
+        logger.info("%s %s: %s", kind, preference.name, preference.why)
+        return preference.name
     raise RerankError(f"this machine can run no {kind} on its own; name one: {', '.join(entries(kind))}")
 
 

@@ -258,6 +258,8 @@ def test_score_keeps_the_order_of_the_files() -> None:
 
 def test_models_and_plugins_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     told = call("models").stdout
+    for name in ("cmi-rm", "2.8 GB, not here yet", "CC BY-NC 4.0", "mulan"):
+        assert name in told
     for name in ("synth", "cmi-mini", "toy", "musicality, alignment", "text, lyrics, reference", "Apache-2.0"):
         assert name in told
     assert call("plugins").stdout.count("toy-package") == 2

@@ -20,6 +20,7 @@ from rerank.models.vocabulary import Vocabulary
 from rerank.protocols import Reward
 from rerank.rewards.cmi import CmiReward
 from rerank.rewards.device import resolve_device
+from rerank.rewards.encoding import chunks_of
 from rerank.rewards.mini import load_mini, save_mini
 
 SIZES = MiniConfig(dim=32, heads=2, dim_head=16, audio_depth=1, text_depth=1, joint_tf_depth=1, mlp_dim=16)
@@ -114,15 +115,15 @@ def test_absent_and_blank_parts_are_the_same(reward: CmiReward) -> None:
     assert reward.score(reward.prepare(Prompt(TEXT, reference=noise(1, 1))), audio) != plain
 
 
-def test_chunks(reward: CmiReward) -> None:
+def test_chunks() -> None:
     def lengths(samples: int) -> list[int]:
-        return [len(chunk) for chunk in reward._chunks(Audio(np.ones((1, samples), np.float32), 24000))]
+        return [len(chunk) for chunk in chunks_of(np.ones(samples, np.float32), 240_000)]
 
     assert lengths(240000) == [240000]
     assert lengths(240000 + 1024) == [240000]
     assert lengths(480000 + 1025) == [240000, 240000, 1025]
     assert lengths(0) == lengths(1) == lengths(1025) == [1025]
-    short = reward._chunks(Audio(np.ones((1, 10), np.float32), 24000))[0]
+    short = chunks_of(np.ones(10, np.float32), 240_000)[0]
     assert short.sum() == 10
 
 

@@ -78,48 +78,64 @@ class CmiConfig:
         Raises:
             WeightsError: it asks for something that `RewardModel` is not.
         """
-        settings = {**published, **(published.get("model") or {})}
-        encoder = settings.get("text_encoder", "muqmulan")
-        lora = settings.get("text_lora_config") or {}
-        refused = {
-            "name": (settings.get("name", "reward"), "reward"),
-            "text_encoder": (encoder.get("name") if isinstance(encoder, Mapping) else encoder, "muqmulan"),
-            "text_lora_config.use_lora": (bool(lora.get("use_lora", False)), False),
-            "category_embeddings": (settings.get("category_embeddings") or None, None),
-            "use_layer_idx": (settings.get("use_layer_idx", -1), -1),
-            "sr": (settings.get("sr", 24000), 24000),
-            "output_dim": (settings.get("output_dim", 2), 2),
-        }
-        for name, (found, supported) in refused.items():
-            if found != supported:
-                raise WeightsError(f"a reward model with {name} {found!r} is not supported; expected {supported!r}")
+        settings = settings_of(published)
+        encoder = settings.get("text_encoder") or {}
+        encoder = encoder.get("name") if isinstance(encoder, Mapping) else encoder
+        if settings.get("name") == "sanity" or _mapping(settings, "text_lora_config").get("use_lora"):
+            raise WeightsError("a reward model with name 'sanity' or with text_lora_config.use_lora is not supported")
+        fixed = {"sr": 24000, "output_dim": len(AXES), "category_embeddings": None}
+        for name, supported in fixed.items():
+            if settings.get(name, supported) != supported:
+                raise WeightsError(
+                    f"a reward model with {name} {settings[name]!r} is not supported; expected {supported}"
+                )
+        if encoder not in (None, "muqmulan"):
+            raise WeightsError(f"a reward model with text_encoder {encoder!r} is not supported; expected 'muqmulan'")
         mode = settings.get("attention_mode", "SA")
         if mode not in ("SA", "CA"):
             raise WeightsError(f"a reward model with attention_mode {mode!r} is not supported; expected 'SA' or 'CA'")
         return cls(
-            dim=settings.get("dim", 768),
-            heads=settings.get("heads", 8),
-            dim_head=settings.get("dim_head", 64),
-            ff_mult=settings.get("ff_mult", 4),
-            prompt_tf_depth=settings.get("prompt_tf_depth", 1),
-            joint_tf_depth=settings.get("joint_tf_depth", 4),
+            dim=_whole(settings, "dim", 768),
+            heads=_whole(settings, "heads", 8),
+            dim_head=_whole(settings, "dim_head", 64),
+            ff_mult=_whole(settings, "ff_mult", 4),
+            prompt_tf_depth=_whole(settings, "prompt_tf_depth", 1),
+            joint_tf_depth=_whole(settings, "joint_tf_depth", 4),
             attention_mode=mode,
-            mlp_dim=settings.get("mlp_dim", 512),
+            mlp_dim=_whole(settings, "mlp_dim", 512),
             reads_lyrics=settings.get("mode", "concat_text_late") != "text_only",
-            downsamplers=_downsamplers(settings.get("downsample")),
+            downsamplers=_downsamplers(_mapping(settings, "downsample")),
         )
 
 
-def _downsamplers(published: Mapping[str, Any] | None) -> dict[str, Mapping[str, Any]]:
+def settings_of(published: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a published `config.yaml`, which stand at its top or under "model"."""
+    return {**published, **_mapping(published, "model")}
+
+
+def _mapping(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = settings.get(name) or {}
+    if not isinstance(found, Mapping):
+        raise WeightsError(f"{name} of a reward model must be names with values, got {found!r}")
+    return found
+
+
+def _whole(settings: Mapping[str, Any], name: str, default: int) -> int:
+    found = settings.get(name, default)
+    if not isinstance(found, int) or isinstance(found, bool) or found < 0:
+        raise WeightsError(f"{name} of a reward model must be a whole number, got {found!r}")
+    return found
+
+
+def _downsamplers(published: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Return the settings of each role's downsampler."""
-    if not published or not published.get("configs"):
+    configs = _mapping(published, "configs")
+    if not configs:
         return {}
-    candidate = published.get("eval", "none")
-    text = published.get("text", "none")
+    candidate, text = published.get("eval", "none"), published.get("text", "none")
     names = {"text": text, "lyrics": text, "reference": published.get("ref") or candidate, "candidate": candidate}
-    configs = published["configs"]
     for name in names.values():
-        if name not in configs:
+        if not isinstance(name, str) or name not in configs:
             raise WeightsError(f"a reward model has no downsampler {name!r}; its configs are: {', '.join(configs)}")
     return {role: configs[name] for role, name in names.items()}
 
@@ -186,6 +202,7 @@ class RewardModel(nn.Module):
             "candidate": self.eval_downsampler,
         }
         tokens = shorten[role](tokens)
+        tokens = tokens._replace(values=tokens.values.float())
         if self.category_embedding is None:
             return tokens
         return tokens._replace(values=tokens.values + self.category_embedding.weight[ROLES.index(role)])
@@ -227,6 +244,8 @@ class RewardModel(nn.Module):
     def join(self, prompt: Tokens, candidate: Tokens) -> Tensor:
         """Run the joint transformer and return the mean of each candidate's tokens, which the head reads.
 
+        It is NaN where a candidate has no token, as when a downsampler's window is longer than all of it.
+
         Shape:
             as `score_tokens`; returns: `[batch, dim]`
         """
@@ -241,7 +260,7 @@ class RewardModel(nn.Module):
             joint = concatenate([prompt, candidate])
             values = self.joint_transformer(joint.values, joint.mask, keep=candidate.values.shape[1])
         mask = candidate.mask[..., None]
-        pooled: Tensor = (values * mask).sum(1) / mask.sum(1).clamp(min=1)
+        pooled: Tensor = (values * mask).sum(1) / mask.sum(1)
         return pooled
 
     def _one_weight(self) -> Tensor:

@@ -180,12 +180,16 @@ class Conformer(nn.Module):
         hidden: width of the feed-forward parts.
         kernel: of the convolutions over time, in tokens.
         base: of the rotary positions.
+
+    Attributes:
+        rotary_dtype: of the angles.
+        exact_start: take what comes in as float32, whatever autocast made it; what layers give always is.
     """
 
     def __init__(self, dim: int, depth: int, heads: int, hidden: int, kernel: int, base: float) -> None:
         super().__init__()
         self.dim_head, self.base = dim // heads, base
-        self.rotary_dtype = torch.float32
+        self.rotary_dtype, self.exact_start = torch.float32, True
         self.layers = nn.ModuleList(ConformerLayer(dim, heads, hidden, kernel) for _ in range(depth))
         self.layer_norm = nn.LayerNorm(dim)
 
@@ -196,9 +200,9 @@ class Conformer(nn.Module):
             `[batch, tokens, dim]` -> depth + 1 of the same
         """
         rotary = Rotary.table(x.shape[1], self.dim_head, self.base, x.device, self.rotary_dtype)
-        states = [x]
+        states = [x.float() if self.exact_start else x]
         for layer in self.layers:
-            states.append(layer(states[-1], rotary))
+            states.append(layer(states[-1], rotary).float())
         return [*states[:-1], self.layer_norm(states[-1])]
 
 

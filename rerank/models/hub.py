@@ -1,24 +1,24 @@
 """Files of published models: from the Hugging Face hub, or from a folder in the same layout."""
 
+import errno
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from huggingface_hub import hf_hub_download
+from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
-    HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 
 from rerank.errors import InvalidInput, WeightsError, one_line
+from rerank.files import as_path
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Source:
             raise InvalidInput(
                 f"revision {revision!r} is one of {repository} on the hub; a folder has none: leave it out"
             )
-        folder = Path(path)
+        folder = as_path("path", path)
         if not folder.is_dir():
             raise InvalidInput(f"there is no folder {folder}; give one that holds the files of {repository}")
         return cls(folder)
@@ -82,15 +82,19 @@ class Source:
                 raise WeightsError(self._unreachable(name, error)) from error
             where = f"{self.place} at {self.revision}" if self.revision else self.place
             raise WeightsError(f"the Hugging Face hub has no {name} in {where}") from error
-        except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
+        # what the hub, its transfer and the connection raise is anybody's
+        except Exception as error:
             raise WeightsError(self._unreachable(name, error)) from error
 
     def _unreachable(self, name: str, error: Exception) -> str:
-        why = "no connection" if isinstance(error, LocalEntryNotFoundError) else one_line(error)
-        return (
-            f"{name} of {self.place} is not on this machine and cannot be had from the Hugging Face hub ({why}); "
-            "go online, or give a local folder"
-        )
+        why, remedy = one_line(error), "go online, or give a local folder"
+        if constants.HF_HUB_OFFLINE:
+            why, remedy = "HF_HUB_OFFLINE is set", "unset it, or give a local folder"
+        elif isinstance(error, LocalEntryNotFoundError):
+            why = "no connection"
+        elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            why, remedy = "the disk is full", "free space, or move the cache: HF_HOME"
+        return f"{name} of {self.place} is not on this machine and cannot be downloaded ({why}); {remedy}"
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -115,6 +115,7 @@ class MulanAudioTower(nn.Module):
 
     def __init__(self, config: MulanConfig) -> None:
         super().__init__()
+        self.config = config
         self.model = Muq(config.muq)
         self.proj = nn.Linear(config.muq.dim, config.audio_transformer.dim)
         self.transformer = config.audio_transformer.build()
@@ -159,8 +160,9 @@ class MulanTextTower(nn.Module):
         longest = max(len(row) for row in rows)
         device = self.model.embeddings.word_embeddings.weight.device
         ids = torch.tensor([row + [PADDING] * (longest - len(row)) for row in rows], device=device)
-        mask = ids != PADDING
-        return Tokens(self.transformer(self.model(ids), mask), mask)
+        # by length: a text may itself say <pad>
+        mask = torch.tensor([[place < len(row) for place in range(longest)] for row in rows], device=device)
+        return Tokens(self.transformer(self.model(ids, mask), mask), mask)
 
 
 class Mulan(nn.Module):
@@ -184,7 +186,7 @@ class Mulan(nn.Module):
         Shape:
             `[batch, time]` at 24 kHz -> `[batch, dim_latent]`
         """
-        return nn.functional.normalize(self.audio_to_latents(self.audio(waveform).mean(1)), dim=-1)
+        return _direction(self.audio(waveform), self.audio_to_latents)
 
     def encode_text(self, text: str) -> Tensor:
         """Return the vector of length 1 of one text: the original reads padding as text, so texts go one by one.
@@ -192,4 +194,14 @@ class Mulan(nn.Module):
         Shape:
             `[1, dim_latent]`
         """
-        return nn.functional.normalize(self.text_to_latents(self.text([text]).values.mean(1)), dim=-1)
+        return _direction(self.text([text]).values, self.text_to_latents)
+
+
+def _direction(tokens: Tensor, to_latents: nn.Linear) -> Tensor:
+    """Return the mean of tokens as a vector of length 1, in float32 also where autocast made the tokens bfloat16.
+
+    Shape:
+        `[batch, tokens, dim]` -> `[batch, dim_latent]`
+    """
+    with torch.autocast(tokens.device.type, enabled=False):
+        return nn.functional.normalize(to_latents(tokens.float().mean(1)), dim=-1)

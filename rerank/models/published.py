@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from rerank.errors import WeightsError, one_line
 from rerank.models.cmi import UNUSED as CMI_UNUSED
-from rerank.models.cmi import CmiConfig, RewardModel
+from rerank.models.cmi import CmiConfig, RewardModel, settings_of
 from rerank.models.hub import Source, read_json, read_yaml
 from rerank.models.mulan import UNUSED as MULAN_UNUSED
 from rerank.models.mulan import Mulan, MulanAudioTower, MulanConfig, MulanTextTower
@@ -105,7 +105,7 @@ def build_cmi_rm(source: Source) -> RewardModel:
     path = source.file("config.yaml")
     published = read_yaml(path)
     config = CmiConfig.of(published)
-    name = str({**published, **(published.get("model") or {})}.get("model_name", MULAN))
+    name = str(settings_of(published).get("model_name", MULAN))
     mulan, tokenizer = read_mulan_config(Source.named(name, path))
     for part in (mulan.audio_transformer, mulan.text_transformer):
         if part.dim != config.dim:

@@ -81,7 +81,8 @@ def masked_bias(mask: Tensor | None) -> Tensor | None:
     Shape:
         `[batch, keys]` -> `[batch, 1, 1, keys]`, float32
     """
-    if mask is None or bool(mask.all()):
+    # asking a GPU whether all count would wait for it
+    if mask is None or (mask.device.type == "cpu" and bool(mask.all())):
         return None
     return torch.where(mask, 0.0, MASKED)[:, None, None, :]
 

@@ -7,14 +7,13 @@ the memory of its weights once, and the file must stay as it is while the model 
 import fnmatch
 import hashlib
 import logging
-import pickle
 import zipfile
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from rerank.errors import WeightsError, one_line
@@ -36,11 +35,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             with safe_open(path, framework="pt") as file:
                 return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (OSError, RuntimeError, ValueError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
-        raise WeightsError(f"cannot read the weights in {path}: {one_line(error)}; download them again") from error
-    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise WeightsError(f"{path} holds something other than named tensors")
-    return found
+    # a damaged pickle may raise anything
+    except Exception as error:
+        why = one_line(error)
+        raise WeightsError(f"cannot read the weights in {path}: {why}; delete the file and get it again") from error
+    named = isinstance(found, dict) and all(isinstance(name, str) for name in found)
+    if not named or not all(isinstance(value, Tensor) and not value.is_complex() for value in found.values()):
+        raise WeightsError(f"{path} holds something other than named tensors of real numbers")
+    return dict(found)
 
 
 def load_strictly(
@@ -99,16 +101,20 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:_NAMED]) + more
 
 
-def fingerprint(path: Path) -> str:
-    """Return the start of the SHA-256 of a file, as other versions of weights are told apart by.
+def fingerprint(path: Path, *configs: object) -> str:
+    """Return the start of a SHA-256 of weights and of all that says what they are used in.
 
-    Of a large file that the hub's cache holds, the name of its blob says it; else it is computed.
+    That of a large file is taken from the hub's cache, where a file is named by it; else it is computed.
+
+    Args:
+        path: of the weights.
+        configs: whose `repr` says all that matters.
     """
     blob = path.resolve().name
-    if len(blob) == 64 and all(character in "0123456789abcdef" for character in blob):
-        return blob[:12]
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    if len(blob) != 64 or not all(character in "0123456789abcdef" for character in blob):
+        with path.open("rb") as file:
+            blob = hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(" ".join([blob, *map(repr, configs)]).encode()).hexdigest()[:12]
 
 
 @cache

@@ -141,9 +141,13 @@ class XlmRoberta(nn.Module):
         self.embeddings = _Embeddings(config)
         self.encoder = nn.ModuleDict({"layer": nn.ModuleList(_Layer(config) for _ in range(config.depth))})
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """Shape: `[texts, tokens]` -> `[texts, tokens, dim]`; what stands at padding means nothing."""
-        bias = masked_bias(ids != PADDING)
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Return a vector per token; where `mask` (bool) is False it means nothing, and no other attends to it.
+
+        Shape:
+            both `[texts, tokens]` -> `[texts, tokens, dim]`
+        """
+        bias = masked_bias(mask)
         layers = self.encoder["layer"]
         assert isinstance(layers, nn.ModuleList)
         x: Tensor = self.embeddings(ids)

@@ -4,9 +4,9 @@
 """
 
 import math
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import partial
 from typing import Literal, get_args
 
 import numpy as np
@@ -20,9 +20,16 @@ from rerank.models.cmi import AXES, RewardModel
 from rerank.models.transformer import Tokens
 from rerank.protocols import Condition, RewardInfo
 from rerank.rewards.device import autocast, resolve_device, resolve_precision, set_precision
-from rerank.rewards.encoding import AudioEncoder, Memory, Mono, Resampler, check_duration, chunks_of, to_waveform
-
-SAMPLE_RATE = 24000
+from rerank.rewards.encoding import (
+    SAMPLE_RATE,
+    AudioEncoder,
+    Memory,
+    Mono,
+    Resampler,
+    check_duration,
+    chunks_of,
+    to_waveform,
+)
 
 MEANINGS = {
     "musicality": "how good the audio is as music: composition, performance and sound, whatever was asked for",
@@ -67,8 +74,11 @@ class CmiReward:
         memory: of audio that was encoded before; None forgets.
         device: "auto" (the GPU if there is one), or a torch device name.
 
+    The model is changed for good to the precision.
+
     Raises:
-        InvalidInput: there is no such device, precision or strategy, or max_duration is not positive.
+        InvalidInput: there is no such device, precision or strategy, max_duration is not positive, or there is a memory
+            and no version.
     """
 
     def __init__(
@@ -89,17 +99,32 @@ class CmiReward:
     ) -> None:
         check_strategy(strategy)
         check_duration(max_duration)
+        if memory is not None and not version:
+            raise InvalidInput("a memory of audio needs a version, which tells the model from others; pass version=")
         self.device = resolve_device(device)
         self.precision = resolve_precision(precision, self.device)
         self.model = model.to(self.device).eval()
         set_precision(self.model, self.precision)
-        self.strategy, self.chunk_duration = strategy, chunk_duration
-        self.max_duration, self.resampler, self.memory = max_duration, resampler, memory
-        kind = f"{name} {version} {self.precision} {chunk_duration} {max_duration} {resampler}"
-        samples = round(together * SAMPLE_RATE)
-        self._whole = AudioEncoder(self._tower, self._chunks, self.device, samples, memory, kind)
-        self._clips = AudioEncoder(self._tower, self._cut, self.device, samples, memory, f"{strategy} {kind}")
-        self._text = lru_cache(_TEXTS)(self._encode_text)
+        self.strategy, self.memory = strategy, memory
+        self._texts: OrderedDict[str, Tokens] = OrderedDict()
+        tower = partial(_encode_audio, model)
+        whole = partial(_cut, duration=chunk_duration, max_duration=max_duration, resampler=resampler)
+        clips = partial(whole, duration=CLIP_DURATION)
+        if strategy == "first":
+            clips = partial(clips, max_duration=min(max_duration or CLIP_DURATION, CLIP_DURATION))
+        kind = f"{name} {version} {self.precision} {max_duration} {resampler}"
+        self._whole = AudioEncoder(
+            tower, whole, self.device, together, memory, f"{kind} {chunk_duration}", max_duration
+        )  # fmt: skip
+        self._clips = AudioEncoder(
+            tower,
+            clips,
+            self.device,
+            together,
+            memory,
+            f"{kind} {strategy}",
+            None if strategy == "first" else max_duration,
+        )
         conditions: frozenset[Condition] = frozenset({"text", "reference"})
         self._info = RewardInfo(
             name=name,
@@ -122,22 +147,25 @@ class CmiReward:
         """
         self.model.eval()
         with autocast(self.device, self.precision):
-            text, lyrics = self._text(prompt.text), self._text(prompt.lyrics or "")
             reference = None
             if prompt.reference is not None:
                 reference = Tokens.of(torch.cat(self._whole([prompt.reference])[0])[None])
-            return self.model.encode_prompt(text, lyrics, reference)
+            lyrics = self._text(prompt.lyrics or "") if self.model.config.reads_lyrics else None
+            return self.model.encode_prompt(self._text(prompt.text), lyrics, reference)
 
-    def forget_texts(self) -> None:
-        """Forget the texts and lyrics that were encoded, as is needed where the model was changed."""
-        self._text.cache_clear()
+    def _text(self, text: str) -> Tokens:
+        """Return the tokens of a text or of lyrics, which are remembered: many prompts have none."""
+        found = self._texts.pop(text, None)
+        self._texts[text] = self.model.encode_text([text]) if found is None else found
+        if len(self._texts) > _TEXTS:
+            self._texts.popitem(last=False)
+        return self._texts[text]
 
-    def _encode_text(self, text: str) -> Tokens:
-        return self.model.encode_text([text])
-
-    def _tower(self, waveforms: Tensor) -> Tensor:
-        """Shape: `[batch, time]` -> `[batch, tokens, dim]`."""
-        return self.model.encode_audio(waveforms).values.float()
+    def forget(self) -> None:
+        """Forget the texts and the audio that were encoded, but for those in a folder."""
+        self._texts.clear()
+        if self.memory is not None:
+            self.memory.clear()
 
     def score(self, prepared: Tokens, audio: Sequence[Audio]) -> list[dict[str, float | None]]:
         """Return musicality and alignment of each audio; NaN where the network gives no finite number."""
@@ -180,16 +208,15 @@ class CmiReward:
                 rows.update(zip(batch, scores, strict=True))
         return [rows[index] for index in range(len(candidates))]
 
-    def _chunks(self, audio: Audio) -> list[Mono]:
-        """Return the whole of an audio in pieces that the audio tower takes."""
-        waveform = to_waveform(audio, SAMPLE_RATE, self.max_duration, self.resampler)
-        return chunks_of(waveform, round(self.chunk_duration * SAMPLE_RATE))
 
-    def _cut(self, audio: Audio) -> list[Mono]:
-        """Return the clips of an audio that the strategy judges."""
-        waveform = to_waveform(audio, SAMPLE_RATE, self.max_duration, self.resampler)
-        clips = chunks_of(waveform, round(CLIP_DURATION * SAMPLE_RATE))
-        return clips[:1] if self.strategy == "first" else clips
+def _encode_audio(model: RewardModel, waveforms: Tensor) -> Tensor:
+    """Shape: `[batch, time]` -> `[batch, tokens, dim]`, float32."""
+    return model.encode_audio(waveforms).values.float()
+
+
+def _cut(audio: Audio, *, duration: float, max_duration: float | None, resampler: Resampler) -> list[Mono]:
+    """Return an audio in pieces of `duration` seconds that the audio tower takes."""
+    return chunks_of(to_waveform(audio, max_duration, resampler), round(duration * SAMPLE_RATE))
 
 
 def check_strategy(strategy: str) -> None:

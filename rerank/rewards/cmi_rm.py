@@ -5,18 +5,14 @@
 
 from pathlib import Path
 
+from rerank.files import as_path
 from rerank.models.hub import Source
+from rerank.models.mulan import MulanAudioTower
 from rerank.models.published import CMI_RM, LICENCE, read_cmi_rm
 from rerank.models.weights import fingerprint, say_licence
 from rerank.rewards.cmi import CmiReward, Strategy, check_strategy
 from rerank.rewards.device import resolve_device, resolve_precision
-from rerank.rewards.encoding import Memory, check_duration
-
-CHUNK_DURATION = 30.0
-"""Seconds that go through the audio tower by themselves, as the official inference has it."""
-
-TOGETHER = {"cpu": 30.0, "cuda": 300.0}
-"""Seconds of audio that go through the tower at a time; more is not faster, and takes memory."""
+from rerank.rewards.encoding import CHUNK_DURATION, GPU_DURATION, Memory, check_duration
 
 
 def load_cmi_rm(
@@ -47,23 +43,28 @@ def load_cmi_rm(
         OutputError: `cache` cannot be written.
     """
     torch_device = resolve_device(device)
-    resolve_precision(precision, torch_device)
+    precision = resolve_precision(precision, torch_device)
     check_strategy(strategy)
     check_duration(max_duration)
-    memory = Memory(folder=None if cache is None else Path(cache))
-    model, weights = read_cmi_rm(Source.given(path, CMI_RM, revision))
+    source = Source.given(path, CMI_RM, revision)
+    memory = Memory(folder=None if cache is None else as_path("cache", cache))
     say_licence("cmi-rm", LICENCE)
+    model, weights = read_cmi_rm(source)
+    towers = model.audio_module
+    assert isinstance(towers, MulanAudioTower)
+    version = fingerprint(weights, model.config, towers.config)
+    heard = "all" if max_duration is None else f"{max_duration:g}s"
     return CmiReward(
         model,
         name="cmi-rm",
         licence=LICENCE,
-        version=fingerprint(weights),
+        version=f"{version} {precision} {strategy} {heard}",
         strategy=strategy,
         chunk_duration=CHUNK_DURATION,
         max_duration=max_duration,
         resampler="sinc",
         precision=precision,
-        together=TOGETHER.get(torch_device.type, CHUNK_DURATION),
+        together=GPU_DURATION if torch_device.type == "cuda" else CHUNK_DURATION,
         memory=memory,
         device=device,
     )

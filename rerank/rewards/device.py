@@ -1,8 +1,9 @@
 """Where and how precisely a reward model computes.
 
 Three precisions: `float32`, which every port is checked in; `bf16`, with products of matrices and convolutions in
-bfloat16 and all else (spectrograms, rotary angles, norms, sums, the last layers) in float32; and `bf16-autocast`, which
-also rounds what the original code rounds under autocast on a GPU: the mel bands, the rotary angles and the rewards.
+bfloat16 and all else (spectrograms, rotary angles, what passes from layer to layer, the last layers) in float32; and
+`bf16-autocast`, which also rounds what the original code rounds under autocast on a GPU: the mel bands, the rotary
+angles, what enters the conformer, and the rewards.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ from rerank.errors import InvalidInput
 from rerank.models.cmi import RewardModel
 from rerank.models.conformer import Conformer
 from rerank.models.mel import LogMel
+from rerank.models.mulan import Mulan
 
 Precision = Literal["float32", "bf16", "bf16-autocast"]
 
@@ -45,7 +47,9 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
         InvalidInput: there is no such precision.
     """
     if name == "auto":
-        return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+        with torch.device(device):
+            fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bf16" if fast else "float32"
     for precision in PRECISIONS:
         if name == precision:
             return precision
@@ -53,28 +57,34 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
 
 
 def set_precision(model: nn.Module, precision: Precision) -> None:
-    """Prepare a model for a precision, once: it must then run within `autocast`."""
+    """Change a model for good to a precision; it must then run within `autocast` of the same precision."""
     if precision == "float32":
         return
+    safe = precision == "bf16"
+    exact: set[nn.Module] = set()
     for part in model.modules():
-        if isinstance(part, nn.Linear | nn.Conv1d | nn.Conv2d):
+        if isinstance(part, LogMel) and not safe:
+            part.product_dtype = torch.bfloat16
+        elif isinstance(part, Conformer):
+            part.rotary_dtype = torch.float32 if safe else torch.bfloat16
+            part.exact_start = safe
+        elif isinstance(part, RewardModel):
+            part.exact_head = safe
+            exact |= set(part.score_projector.modules()) if safe else set()
+        elif isinstance(part, Mulan):
+            exact |= {part.audio_to_latents, part.text_to_latents}
+    for part in model.modules():
+        if isinstance(part, nn.Linear | nn.Conv1d | nn.Conv2d) and part not in exact:
             part.to(torch.bfloat16)
-        if precision == "bf16-autocast":
-            if isinstance(part, LogMel):
-                part.product_dtype = torch.bfloat16
-            elif isinstance(part, Conformer):
-                part.rotary_dtype = torch.bfloat16
-            elif isinstance(part, RewardModel):
-                part.exact_head = False
-    for part in model.modules():
-        if isinstance(part, RewardModel) and part.exact_head:
-            part.score_projector.float()
 
 
 @contextlib.contextmanager
 def autocast(device: torch.device, precision: Precision) -> Iterator[None]:
-    """Compute without gradients, at a precision."""
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision != "float32"):
+    """Compute without gradients, at a precision; float32 is float32 on a GPU too, also in convolutions."""
+    half = precision != "float32"
+    exact = device.type == "cuda" and not half
+    flags = torch.backends.cudnn.flags(allow_tf32=False) if exact else contextlib.nullcontext()
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half), flags:
         yield
 
 

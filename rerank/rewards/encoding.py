@@ -1,14 +1,16 @@
-"""From audio to what a tower makes of it: mono, the tower's sample rate, chunks, batches, and a memory of both.
+"""From audio to what a tower makes of it: mono at 24 kHz, chunks, batches, and a memory of the result.
 
 **Conventions**: nothing is padded to the length of another, so what is made of an audio does not depend on the others
 (to float rounding).
 """
 
+import contextlib
 import hashlib
 import logging
+import math
 import threading
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +23,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from rerank.audio import Audio, resample, to_mono
-from rerank.errors import InvalidInput
+from rerank.errors import InvalidInput, OutputError
 from rerank.files import make_folder, write_bytes
 from rerank.models.mel import SHORTEST
 from rerank.models.resample import sinc_resample
@@ -35,34 +37,42 @@ Chunk = Callable[[Audio], list[Mono]]
 
 Resampler = Literal["soxr", "sinc"]
 
+SAMPLE_RATE = 24000
+"""Of the audio towers here, in Hz."""
+
+CHUNK_DURATION = 30.0
+"""Seconds of audio that MuQ takes at a time, as its official uses have it."""
+
+GPU_DURATION = 120.0
+"""Seconds of audio that go through MuQ together on a GPU: about 5 GB. On a CPU more than one chunk is not faster."""
+
+_FORMAT = 1
+"""Of what is kept in folders: to be raised when encoding changes, so that nothing old is taken for new."""
+
 _MARGIN = 0.1
 """Seconds beyond the longest duration that are resampled too, so that the cut does not change what is kept."""
 
 
-def to_waveform(
-    audio: Audio, sample_rate: int, max_duration: float | None = None, resampler: Resampler = "soxr"
-) -> Mono:
-    """Return the audio as one channel at another sample rate, cut to `max_duration` (seconds) with a warning.
+def to_waveform(audio: Audio, max_duration: float | None = None, resampler: Resampler = "soxr") -> Mono:
+    """Return the first `max_duration` seconds of an audio (None: all) as one channel at 24 kHz.
 
     Args:
         audio: of any rate and number of channels.
-        sample_rate: in Hz.
-        max_duration: None keeps all.
+        max_duration: in seconds.
         resampler: "sinc" is the kernel that numbers from torchaudio come from.
 
     Shape:
         `[time]`
     """
-    if max_duration is not None and audio.duration > max_duration:
-        log.warning("audio of %.1f s is cut: the reward model hears the first %g s", audio.duration, max_duration)
+    if max_duration is not None:
         kept = round((max_duration + _MARGIN) * audio.sample_rate)
         audio = Audio(audio.waveform[:, :kept], audio.sample_rate)
     mono = to_mono(audio)
     if resampler == "sinc":
-        waveform = sinc_resample(torch.from_numpy(mono.waveform[0]), audio.sample_rate, sample_rate).numpy()
+        waveform = sinc_resample(torch.from_numpy(np.array(mono.waveform[0])), audio.sample_rate, SAMPLE_RATE).numpy()
     else:
-        waveform = resample(mono, sample_rate).waveform[0]
-    longest = len(waveform) if max_duration is None else int(max_duration * sample_rate)
+        waveform = resample(mono, SAMPLE_RATE).waveform[0]
+    longest = len(waveform) if max_duration is None else int(max_duration * SAMPLE_RATE)
     return waveform[:longest].astype(np.float32, copy=False)
 
 
@@ -81,12 +91,14 @@ def chunks_of(waveform: Mono, length: int) -> list[Mono]:
 class Memory:
     """Keeps tensors by the content that they were made from, the latest ones, and in a folder if one is given.
 
+    A folder that cannot be used any more costs a warning, nothing else.
+
     Args:
         limit: bytes kept in memory, and again as many in the folder.
         folder: where they are kept for later processes; made if needed. None keeps none.
 
     Raises:
-        OutputError: the folder cannot be written.
+        OutputError: the folder cannot be made.
     """
 
     def __init__(self, limit: int = 512 * 1024**2, folder: Path | None = None) -> None:
@@ -98,7 +110,7 @@ class Memory:
             make_folder(folder)
 
     def get(self, key: str) -> list[Tensor] | None:
-        """Return what is kept under `key`; None if nothing is."""
+        """Return what is kept under `key`, on the CPU; None if nothing is."""
         with self._lock:
             if key in self._held:
                 self._held.move_to_end(key)
@@ -108,13 +120,14 @@ class Memory:
             self._hold(key, found)
         return found
 
-    def put(self, key: str, tensors: list[Tensor]) -> None:
-        """Keep tensors under `key`; the ones that were used longest ago make place."""
-        self._hold(key, tensors)
-        if self.folder is not None:
-            content = save_tensors({f"{place:04d}": tensor.cpu() for place, tensor in enumerate(tensors)})
-            write_bytes(self.folder / f"{key}.safetensors", content)
-            self._prune()
+    def put(self, made: Mapping[str, list[Tensor]]) -> None:
+        """Keep tensors by key; the ones that were used longest ago make place."""
+        for key, tensors in made.items():
+            here = [tensor.cpu() for tensor in tensors]
+            self._hold(key, here)
+            self._write(key, here)
+        if made and self.folder is not None:
+            self._prune(self.folder)
 
     def clear(self) -> None:
         """Forget what is in memory; the folder keeps what it has."""
@@ -136,23 +149,39 @@ class Memory:
         path = self.folder / f"{key}.safetensors"
         try:
             found = load_tensors(path.read_bytes())
-            path.touch()
         except FileNotFoundError:
             return None
         except (OSError, SafetensorError) as error:
             log.warning("%s cannot be read and is made again: %s", path, error)
             return None
+        with contextlib.suppress(OSError):
+            path.touch()  # used now: others make place before it
         return [found[place] for place in sorted(found)]
 
-    def _prune(self) -> None:
-        assert self.folder is not None
-        files = sorted(((path.stat(), path) for path in self.folder.glob("*.safetensors")), key=lambda f: f[0].st_mtime)
-        size = sum(stat.st_size for stat, _ in files)
-        for stat, path in files:
-            if size <= self.limit:
-                return
-            path.unlink(missing_ok=True)
-            size -= stat.st_size
+    def _write(self, key: str, tensors: list[Tensor]) -> None:
+        if self.folder is None:
+            return
+        content = save_tensors({f"{place:04d}": tensor for place, tensor in enumerate(tensors)})
+        try:
+            write_bytes(self.folder / f"{key}.safetensors", content)
+        except OutputError as error:
+            log.warning("encoded audio is no longer kept: %s", error)
+            self.folder = None
+
+    def _prune(self, folder: Path) -> None:
+        """Delete what was used longest ago, and what a killed process left, until the rest is within the limit."""
+        files = []
+        # another process may delete any of them at any time
+        with contextlib.suppress(OSError):
+            for path in (*folder.glob("*.safetensors"), *folder.glob(".*.partial")):
+                with contextlib.suppress(FileNotFoundError):
+                    files.append((path.stat().st_mtime, path.stat().st_size, path))
+            size = sum(length for _, length, _ in files)
+            for _, length, path in sorted(files):
+                if size <= self.limit:
+                    return
+                path.unlink(missing_ok=True)
+                size -= length
 
 
 def _bytes(tensors: Sequence[Tensor]) -> int:
@@ -166,9 +195,10 @@ class AudioEncoder:
         tower: `[batch, time]` -> `[batch, ...]`.
         chunk: cuts an audio into what the tower takes.
         device: that the tower is on.
-        together: samples that go through the tower at a time; a single chunk may have more.
+        together: seconds of audio that go through the tower at a time; a single chunk may have more.
         memory: of what was encoded; None forgets.
         kind: all that the result depends on beside the audio, in words.
+        max_duration: beyond which `chunk` cuts an audio, which is worth a warning; None where it cuts none, or should.
     """
 
     def __init__(
@@ -176,12 +206,14 @@ class AudioEncoder:
         tower: Callable[[Tensor], Tensor],
         chunk: Chunk,
         device: torch.device,
-        together: int,
+        together: float,
         memory: Memory | None = None,
         kind: str = "",
+        max_duration: float | None = None,
     ) -> None:
         self.tower, self.chunk, self.device = tower, chunk, device
-        self.together, self.memory, self.kind = together, memory, kind
+        self.together, self.max_duration = round(together * SAMPLE_RATE), max_duration
+        self.memory, self.kind = memory, kind
 
     def __call__(self, audio: Sequence[Audio]) -> list[list[Tensor]]:
         """Return what the tower makes of each chunk of each audio.
@@ -189,17 +221,20 @@ class AudioEncoder:
         Shape:
             `[...]` for each chunk
         """
-        keys = [self._key(one) for one in audio] if self.memory else [""] * len(audio)
-        known = [self.memory.get(key) if self.memory else None for key in keys]
-        missing = [index for index, found in enumerate(known) if found is None]
-        for index, encoded in zip(missing, self._encode([audio[index] for index in missing]), strict=True):
-            known[index] = encoded
-            if self.memory:
-                self.memory.put(keys[index], encoded)
-        return [[part.to(self.device) for part in found or []] for found in known]
+        for one in audio:
+            if self.max_duration is not None and one.duration > self.max_duration:
+                log.warning("audio of %.1f s is cut: its first %g s are heard", one.duration, self.max_duration)
+        if self.memory is None:
+            return self._encode(audio)
+        keys = [self._key(one) for one in audio]
+        known = {key: self.memory.get(key) for key in keys}
+        missing = {key: one for key, one in zip(keys, audio, strict=True) if known[key] is None}
+        made = dict(zip(missing, self._encode([*missing.values()]), strict=True))
+        self.memory.put(made)
+        return [[part.to(self.device) for part in made.get(key) or known[key] or []] for key in keys]
 
     def _key(self, audio: Audio) -> str:
-        digest = hashlib.sha256(f"{self.kind} {audio.sample_rate} {audio.waveform.shape}".encode())
+        digest = hashlib.sha256(f"{_FORMAT} {self.kind} {audio.sample_rate} {audio.waveform.shape}".encode())
         digest.update(np.ascontiguousarray(audio.waveform).data)
         return digest.hexdigest()
 
@@ -214,18 +249,18 @@ class AudioEncoder:
             for start in range(0, len(places), size):
                 batch = places[start : start + size]
                 waveforms = torch.from_numpy(np.stack([chunks[place][1] for place in batch]))
-                # each item of its own memory: one that is kept would else keep its whole batch
-                made.update(
-                    (place, one.clone())
-                    for place, one in zip(batch, self.tower(waveforms.to(self.device)), strict=True)
-                )
-        encoded: list[list[Tensor]] = [[] for _ in audio]
+                encoded = self.tower(waveforms.to(self.device))
+                # each with memory of its own: one that is kept would else keep its whole batch
+                made.update((place, one.clone()) for place, one in zip(batch, encoded, strict=True))
+        parts: list[list[Tensor]] = [[] for _ in audio]
         for place, (index, _) in enumerate(chunks):
-            encoded[index].append(made[place])
-        return encoded
+            parts[index].append(made[place])
+        return parts
 
 
 def check_duration(max_duration: float | None) -> None:
     """Raise InvalidInput unless `max_duration` is None or a positive number of seconds."""
-    if max_duration is not None and not 0 < max_duration < float("inf"):
-        raise InvalidInput(f"max_duration must be a positive number of seconds, got {max_duration}")
+    if max_duration is None:
+        return
+    if isinstance(max_duration, bool) or not isinstance(max_duration, int | float) or not 0 < max_duration < math.inf:
+        raise InvalidInput(f"max_duration must be a positive number of seconds, got {max_duration!r}")

@@ -5,6 +5,7 @@ commercial use.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +14,24 @@ from torch import Tensor
 
 from rerank.audio import Audio
 from rerank.data import Prompt
+from rerank.files import as_path
 from rerank.models.hub import Source
 from rerank.models.mel import SHORTEST
 from rerank.models.mulan import Mulan
 from rerank.models.published import LICENCE, MULAN, read_mulan
 from rerank.models.weights import fingerprint, say_licence
 from rerank.protocols import RewardInfo
-from rerank.rewards.cmi_rm import CHUNK_DURATION, TOGETHER
 from rerank.rewards.device import autocast, resolve_device, resolve_precision, set_precision
-from rerank.rewards.encoding import AudioEncoder, Memory, Mono, check_duration, to_waveform
-
-SAMPLE_RATE = 24000
+from rerank.rewards.encoding import (
+    CHUNK_DURATION,
+    GPU_DURATION,
+    SAMPLE_RATE,
+    AudioEncoder,
+    Memory,
+    Mono,
+    check_duration,
+    to_waveform,
+)
 
 AXES = {"alignment": "how similar text and audio are to MuQ-MuLan: the cosine of their vectors, -1 to 1"}
 
@@ -65,13 +73,17 @@ class MulanReward:
         self.precision = resolve_precision(precision, self.device)
         self.model = model.to(self.device).eval()
         set_precision(self.model, self.precision)
-        self.normalised, self.max_duration = normalised, max_duration
-        together = round(TOGETHER.get(self.device.type, CHUNK_DURATION) * SAMPLE_RATE)
-        kind = f"mulan {version} {self.precision} {max_duration}"
-        self._clips = AudioEncoder(self._tower, self._cut, self.device, together, memory, kind)
-        self._info = RewardInfo(
-            name="mulan", axes=AXES, sample_rate=SAMPLE_RATE, licence=LICENCE, version=version
-        )  # fmt: skip
+        self.normalised = normalised
+        self._clips = AudioEncoder(
+            partial(_encode_audio, model),
+            partial(_cut, duration=model.config.clip_duration, max_duration=max_duration),
+            self.device,
+            GPU_DURATION if self.device.type == "cuda" else CHUNK_DURATION,
+            memory,
+            f"mulan {version} {self.precision} {max_duration}",
+            max_duration,
+        )
+        self._info = RewardInfo(name="mulan", axes=AXES, sample_rate=SAMPLE_RATE, licence=LICENCE, version=version)
 
     @property
     def info(self) -> RewardInfo:
@@ -83,7 +95,7 @@ class MulanReward:
         if not prompt.text.strip():
             return None
         with autocast(self.device, self.precision):
-            return self.model.encode_text(prompt.text)[0].float()
+            return self.model.encode_text(prompt.text)[0]
 
     def score(self, prepared: Tensor | None, audio: Sequence[Audio]) -> list[dict[str, float | None]]:
         """Return the alignment of each audio; None where the prompt has no text."""
@@ -97,19 +109,20 @@ class MulanReward:
             vectors = torch.nn.functional.normalize(vectors, dim=-1)
         return [{"alignment": value} for value in (vectors @ prepared).tolist()]
 
-    def _tower(self, waveforms: Tensor) -> Tensor:
-        """Shape: `[batch, time]` -> `[batch, dim_latent]`."""
-        return self.model.encode_audio(waveforms).float()
 
-    def _cut(self, audio: Audio) -> list[Mono]:
-        """Return clips of one length, the last completed from the start."""
-        waveform = to_waveform(audio, SAMPLE_RATE, self.max_duration)
-        length = round(self.model.config.clip_duration * SAMPLE_RATE)
-        clips = [waveform[start : start + length] for start in range(0, max(len(waveform), 1), length)]
-        clips[-1] = np.concatenate([clips[-1], waveform[: length - len(clips[-1])]])
-        # the original code fails where even so a clip is too short for a spectrogram
-        clips[-1] = np.pad(clips[-1], (0, max(0, SHORTEST - len(clips[-1]))))
-        return clips
+def _encode_audio(model: Mulan, waveforms: Tensor) -> Tensor:
+    """Shape: `[batch, time]` -> `[batch, dim_latent]`, float32."""
+    return model.encode_audio(waveforms)
+
+
+def _cut(audio: Audio, *, duration: float, max_duration: float | None) -> list[Mono]:
+    """Return clips of `duration` seconds, the last completed from the start."""
+    waveform, length = to_waveform(audio, max_duration), round(duration * SAMPLE_RATE)
+    clips = [waveform[start : start + length] for start in range(0, max(len(waveform), 1), length)]
+    clips[-1] = np.concatenate([clips[-1], waveform[: length - len(clips[-1])]])
+    # the original code fails where even so a clip is too short for a spectrogram
+    clips[-1] = np.pad(clips[-1], (0, max(0, SHORTEST - len(clips[-1]))))
+    return clips
 
 
 def load_mulan(
@@ -135,14 +148,15 @@ def load_mulan(
         InvalidInput: an option has no such value.
         OutputError: `cache` cannot be written.
     """
-    resolve_precision(precision, resolve_device(device))
+    precision = resolve_precision(precision, resolve_device(device))
     check_duration(max_duration)
-    memory = Memory(folder=None if cache is None else Path(cache))
-    model, weights = read_mulan(Source.given(path, MULAN, revision))
+    source = Source.given(path, MULAN, revision)
+    memory = Memory(folder=None if cache is None else as_path("cache", cache))
     say_licence("mulan", LICENCE)
+    model, weights = read_mulan(source)
     return MulanReward(
         model,
-        version=fingerprint(weights),
+        version=f"{fingerprint(weights, model.config)} {precision}{' normalised' if normalised else ''}",
         normalised=normalised,
         max_duration=max_duration,
         precision=precision,

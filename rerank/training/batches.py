@@ -24,7 +24,7 @@ from rerank.training.facts import MATCHES, match_targets
 from rerank.training.prompts import captions, lyrics, sentence
 
 TEXTS, LYRICS = 48, 24
-"""Texts and lyrics that the text tower reads in each step of the towers."""
+"""Texts and lyrics that the text tower learns to read in a step."""
 
 GRIDS, GRID_PROMPTS, GRID_CLIPS = 1, 4, 2
 """Grids of each kind in a batch, prompts in a grid, and candidates of its own that each of them brings."""
@@ -86,6 +86,7 @@ class PairBatch:
         truth: `[pairs, 2]`: true alignment and true musicality.
         matches: `[pairs, matches]`: how far each attribute was met, NaN where it was not asked or the clip is damaged.
         twins: `[twins, 2]`: pairs with the same candidate under two prompts.
+        texts, lyrics: for the text tower, they belong to no clip.
     """
 
     prompts: list[Parts]
@@ -96,6 +97,8 @@ class PairBatch:
     truth: Tensor
     matches: Tensor
     twins: Tensor
+    texts: list[str]
+    lyrics: list[str]
 
 
 @lru_cache(maxsize=20_000)
@@ -155,8 +158,8 @@ class Batches:
             faults=[shards[s].faults[c] for s, c, _ in clips],
             syllables=[[] if d else shards[s].syllables[c] for s, c, d in clips],
             damages=[shards[s].damages[c][0] if d else None for s, c, d in clips],
-            texts=[_fresh_text(rng) for _ in range(TEXTS)],
-            lyrics=[lyrics(rng, "train") for _ in range(LYRICS)],
+            texts=_fresh_texts(rng),
+            lyrics=_fresh_lyrics(rng),
         )
 
     def for_reward(self, step: int) -> PairBatch:
@@ -267,6 +270,8 @@ class _Builder:
             truth=torch.tensor(truth),
             matches=torch.tensor(matches),
             twins=torch.tensor(self.twins, dtype=torch.long).reshape(-1, 2),
+            texts=_fresh_texts(self.rng),
+            lyrics=_fresh_lyrics(self.rng),
         )
 
 
@@ -275,6 +280,14 @@ def _window(rng: np.random.Generator, per_second: float) -> tuple[int, int]:
     whole = math.ceil(DURATION * per_second)
     length = whole if rng.random() < 0.8 else int(rng.integers(round(SHORTEST * per_second), whole))
     return int(rng.integers(whole - length + 1)), length
+
+
+def _fresh_texts(rng: np.random.Generator) -> list[str]:
+    return [_fresh_text(rng) for _ in range(TEXTS)]
+
+
+def _fresh_lyrics(rng: np.random.Generator) -> list[str]:
+    return [lyrics(rng, "train") for _ in range(LYRICS)]
 
 
 def _fresh_text(rng: np.random.Generator) -> str:

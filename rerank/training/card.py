@@ -30,7 +30,7 @@ and alignment of a candidate out.
 
 **It was trained on synthetic music only**, made by the built-in generator `synth`, whose truth is known. It ranks
 candidates of `synth` well and notices damage in any audio, but it has never heard real music or the output of neural
-generators. For real generators use `cmi-rm`, the published model, once this package has it.
+generators. For real generators use `cmi-rm`, the published model.
 
 ## What it reaches
 
