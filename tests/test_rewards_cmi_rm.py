@@ -376,7 +376,7 @@ def test_from_the_hub_cache_without_a_network(monkeypatch: pytest.MonkeyPatch, t
 def test_files_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(
-        WeightsError, match="not on this machine .* HF_HUB_OFFLINE is set.; unset it, or give a local folder"
+        WeightsError, match="not on this machine .*HF_HUB_OFFLINE is set.; unset it, or give a local folder"
     ) as caught:
         Source("HaiwenXia/CMI-RM-that-is-not").file("config.yaml")
     assert "\n" not in str(caught.value)

@@ -29,6 +29,9 @@ TEXTS, LYRICS = 48, 24
 GRIDS, GRID_PROMPTS, GRID_CLIPS = 1, 4, 2
 """Grids of each kind in a batch, prompts in a grid, and candidates of its own that each of them brings."""
 
+SUNG = 0.9
+"""Share of syllables that are those of the lyrics, in a candidate that sings them."""
+
 SHORTEST = 3.0
 """Seconds of the shortest window that is cut out of the clips."""
 
@@ -127,6 +130,8 @@ class Batches:
         self.with_text = [(s, p) for s, p in self.rows if shards[s].texts[p]]
         self.with_lyrics = [(s, p) for s, p in self.rows if shards[s].lyrics[p]]
         self.with_reference = [(s, p) for s, p in self.rows if shards[s].references[p] >= 0]
+        sung = {row: self._sung(*row) for row in self.with_lyrics}
+        self.sung = {row: candidates for row, candidates in sung.items() if len(candidates) >= GRID_CLIPS}
 
     def __len__(self) -> int:
         """Return the number of batches in one pass over the data."""
@@ -162,8 +167,20 @@ class Batches:
             lyrics=_fresh_lyrics(rng),
         )
 
-    def for_reward(self, step: int) -> PairBatch:
-        """Return prompts with their own candidates and in grids."""
+    def _sung(self, shard: int, prompt: int) -> list[int]:
+        """Return which candidates of a prompt sing its lyrics."""
+        data = self.shards[shard]
+        request = Request(vowels=_vowels(data.lyrics[prompt]))
+        rows = range(prompt * CANDIDATES, (prompt + 1) * CANDIDATES)
+        return [row - rows.start for row in rows if alignment(request, data.facts[row]) > SUNG]
+
+    def for_reward(self, step: int, lyrics_grids: int = 0) -> PairBatch:
+        """Return prompts with their own candidates and in grids.
+
+        Args:
+            step: of the run.
+            lyrics_grids: further grids of lyrics, with candidates that sing them.
+        """
         rng = np.random.default_rng([self.seed, 2, step])
         builder = _Builder(self, rng)
         chosen = self._chosen(step)
@@ -174,6 +191,10 @@ class Batches:
             builder.add_grid(self.with_text, lambda row: Parts(text=_fresh_text(rng)))
             builder.add_grid(self.with_lyrics, lambda row: Parts(lyrics=self.shards[row[0]].lyrics[row[1]]))
             builder.add_grid(self.with_reference, lambda row: Parts(reference=self.reference(*row)))
+        for _ in range(lyrics_grids):
+            builder.add_grid(
+                list(self.sung), lambda row: Parts(lyrics=self.shards[row[0]].lyrics[row[1]]), self.sung.__getitem__
+            )
         return builder.finish()
 
     def reference(self, shard: int, prompt: int) -> Clip | None:
@@ -224,13 +245,21 @@ class _Builder:
             for candidate in rng.permutation(CANDIDATES)[:2]:
                 self.twins.append((right[candidate], self.pair(parts, clips[candidate])))
 
-    def add_grid(self, rows: Sequence[tuple[int, int]], parts_of: Callable[[tuple[int, int]], Parts]) -> None:
-        """Add prompts made from some of `rows` (shard and prompt), each with the candidates of all of them."""
+    def add_grid(
+        self,
+        rows: Sequence[tuple[int, int]],
+        parts_of: Callable[[tuple[int, int]], Parts],
+        candidates_of: Callable[[tuple[int, int]], Sequence[int]] = lambda row: range(CANDIDATES),
+    ) -> None:
+        """Add prompts made from some of `rows` (shard and prompt), each with candidates of all of them."""
         if not rows:
             return
         chosen = [self.choose(rows) for _ in range(GRID_PROMPTS)]
-        own = range(CANDIDATES)
-        clips = [Clip(s, p * CANDIDATES + int(c)) for s, p in chosen for c in self.rng.permutation(own)[:GRID_CLIPS]]
+        clips = [
+            Clip(row[0], row[1] * CANDIDATES + int(candidate))
+            for row in chosen
+            for candidate in self.rng.permutation(candidates_of(row))[:GRID_CLIPS]
+        ]
         prompts = [parts_of(row) for row in chosen]
         for clip in clips:
             pairs = [self.pair(parts, clip) for parts in prompts]

@@ -50,6 +50,9 @@ JOINT_RATE, JOINT_COSINE, COOL_DOWN = 0.7, 4000, 700
 """Learning rate of the later stages, relative to that of the towers; steps in which it would fall by a cosine; and last
 steps in which it falls to nothing."""
 
+LYRICS_GRIDS = 5
+"""Further grids of lyrics in the last steps."""
+
 REPEATED = 0.25
 """Weight of the text tower's first lessons while they are repeated."""
 
@@ -66,6 +69,7 @@ class TrainOptions:
         shards: of data.
         shard_prompts: prompts in a shard, with four clips each.
         tower_steps, preference_steps, truth_steps: length of the three stages.
+        lyrics_steps: the last of them, in which most prompts are lyrics alone: what is sung is learnt last.
         prompts: per step, with four candidates each.
         learning_rate: at its highest.
         processes: that render data.
@@ -79,6 +83,7 @@ class TrainOptions:
     tower_steps: int = 2000
     preference_steps: int = 500
     truth_steps: int = 1700
+    lyrics_steps: int = 1100
     prompts: int = 8
     learning_rate: float = 1.2e-3
     processes: int = 2
@@ -89,7 +94,7 @@ class TrainOptions:
         for name in ("shards", "shard_prompts", "prompts", "processes", "checkpoint_every", "truth_steps"):
             if getattr(self, name) < 1:
                 raise InvalidInput(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("seed", "tower_steps", "preference_steps"):
+        for name in ("seed", "tower_steps", "preference_steps", "lyrics_steps"):
             if getattr(self, name) < 0:
                 raise InvalidInput(f"{name} must not be negative, got {getattr(self, name)}")
         if self.shards * self.shard_prompts < self.prompts:
@@ -242,7 +247,7 @@ class Trainer:
             if stage == "towers":
                 losses = self.tower_losses(self.batches.for_towers(self.step))
             else:
-                losses = self.reward_losses(self.batches.for_reward(self.step), noisy=stage == "preferences")
+                losses = self.reward_losses(self.reward_batch(), noisy=stage == "preferences")
         total = torch.stack(list(losses.values())).sum()
         self.optimizer.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
@@ -254,6 +259,11 @@ class Trainer:
         self.step += 1
         if self.step % self.options.checkpoint_every == 0 or self.step == self.options.steps:
             self.checkpoint()
+
+    def reward_batch(self) -> PairBatch:
+        """Return the batch of a step after the towers."""
+        late = self.step >= self.options.steps - self.options.lyrics_steps
+        return self.batches.for_reward(self.step, LYRICS_GRIDS if late else 0)
 
     def tower_losses(self, batch: TowerBatch) -> dict[str, Tensor]:
         """Return the losses of telling facts from sound, what is asked for from texts, and vowels from lyrics."""
