@@ -24,6 +24,7 @@ from rerank.data import Prompt
 from rerank.errors import InvalidInput, WeightsError
 from rerank.eval.random_weights import write_models
 from rerank.models.hub import Source
+from rerank.models.published import read_cmi_rm
 from rerank.models.weights import say_licence
 from rerank.rewards.cmi import CmiReward
 from rerank.rewards.cmi_rm import load_cmi_rm
@@ -255,6 +256,11 @@ def test_other_configs_take_nothing_from_the_memory(tmp_path: Path) -> None:
             found.append(reward.score(reward.prepare(Prompt(TEXT)), [noise(1)])[0])
     assert found[0] == pytest.approx(found[1]) and found[2] == pytest.approx(found[3])
     assert found[0] != pytest.approx(found[2], abs=1e-3)
+
+
+def test_a_memory_needs_a_version() -> None:
+    with pytest.raises(InvalidInput, match="a memory of audio needs a version"):
+        CmiReward(read_cmi_rm(Source(CHECKPOINT))[0], memory=Memory(), device="cpu")
 
 
 def test_equal_audio_is_encoded_once(calls: Counter[str], reward: CmiReward) -> None:

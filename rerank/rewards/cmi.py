@@ -27,6 +27,7 @@ from rerank.rewards.encoding import (
     Mono,
     Resampler,
     check_duration,
+    check_memory,
     chunks_of,
     to_waveform,
 )
@@ -99,8 +100,7 @@ class CmiReward:
     ) -> None:
         check_strategy(strategy)
         check_duration(max_duration)
-        if memory is not None and not version:
-            raise InvalidInput("a memory of audio needs a version, which tells the model from others; pass version=")
+        check_memory(memory, version)
         self.device = resolve_device(device)
         self.precision = resolve_precision(precision, self.device)
         self.model = model.to(self.device).eval()
@@ -155,11 +155,13 @@ class CmiReward:
 
     def _text(self, text: str) -> Tokens:
         """Return the tokens of a text or of lyrics, which are remembered: many prompts have none."""
-        found = self._texts.pop(text, None)
-        self._texts[text] = self.model.encode_text([text]) if found is None else found
+        tokens = self._texts.pop(text, None)
+        if tokens is None:
+            tokens = self.model.encode_text([text])
+        self._texts[text] = tokens
         if len(self._texts) > _TEXTS:
             self._texts.popitem(last=False)
-        return self._texts[text]
+        return tokens
 
     def forget(self) -> None:
         """Forget the texts and the audio that were encoded, but for those in a folder."""

@@ -258,6 +258,12 @@ class AudioEncoder:
         return parts
 
 
+def check_memory(memory: Memory | None, version: str) -> None:
+    """Raise InvalidInput where a memory is to be used with weights that cannot be told from others."""
+    if memory is not None and not version:
+        raise InvalidInput("a memory of audio needs a version, which tells the weights from others; pass version=")
+
+
 def check_duration(max_duration: float | None) -> None:
     """Raise InvalidInput unless `max_duration` is None or a positive number of seconds."""
     if max_duration is None:

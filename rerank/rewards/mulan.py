@@ -30,6 +30,7 @@ from rerank.rewards.encoding import (
     Memory,
     Mono,
     check_duration,
+    check_memory,
     to_waveform,
 )
 
@@ -54,7 +55,8 @@ class MulanReward:
         device: "auto" (the GPU if there is one), or a torch device name.
 
     Raises:
-        InvalidInput: there is no such device or precision, or max_duration is not positive.
+        InvalidInput: there is no such device or precision, max_duration is not positive, or there is a memory and no
+            version.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class MulanReward:
         device: str = "auto",
     ) -> None:
         check_duration(max_duration)
+        check_memory(memory, version)
         self.device = resolve_device(device)
         self.precision = resolve_precision(precision, self.device)
         self.model = model.to(self.device).eval()
