@@ -12,8 +12,7 @@ from rerank.audio import Audio
 from rerank.data import Prompt
 from rerank.errors import InvalidInput
 from rerank.generators.synth.truth import alignment, musicality
-from rerank.generators.synth.voice import vowels_of
-from rerank.generators.synth.words import Request, read_text
+from rerank.generators.synth.words import read_text
 from rerank.models.mini import MiniConfig
 from rerank.rewards.mini import load_mini
 from rerank.training import dataset
@@ -30,7 +29,6 @@ OPTIONS = TrainOptions(
     tower_steps=2,
     preference_steps=2,
     truth_steps=2,
-    lyrics_steps=1,
     prompts=2,
     processes=1,
     checkpoint_every=1,
@@ -124,17 +122,6 @@ def test_reward_batches_hold_the_truth_of_every_pair(data: Path) -> None:
     assert sum(alone) >= 4, "grids have prompts of one part"
     again = batches.for_reward(0)
     assert batch.prompts == again.prompts and batch.clips == again.clips and torch.equal(batch.truth, again.truth)
-
-
-def test_further_grids_are_of_lyrics_that_are_sung(data: Path) -> None:
-    shard = dataset.load(data / "data", 0)
-    batches = Batches([shard], seed=0, prompts=4)
-    for (_, prompt), candidates in batches.sung.items():
-        request = Request(vowels=tuple(vowels_of(shard.lyrics[prompt])))
-        assert len(candidates) >= 2 and all(alignment(request, shard.facts[4 * prompt + c]) > 0.9 for c in candidates)
-    plain, more = batches.for_reward(0), batches.for_reward(0, lyrics_grids=2)
-    assert batches.sung and len(more.truth) > len(plain.truth) and len(more.twins) > len(plain.twins)
-    assert torch.equal(more.truth[: len(plain.truth)], plain.truth), "the others stay as they are"
 
 
 def test_losses_fall_when_rewards_follow_the_truth(data: Path) -> None:

@@ -24,13 +24,10 @@ from rerank.training.facts import MATCHES, match_targets
 from rerank.training.prompts import captions, lyrics, sentence
 
 TEXTS, LYRICS = 48, 24
-"""Texts and lyrics that the text tower learns to read in a step."""
+"""Texts and lyrics that the text tower reads in each step of the towers."""
 
 GRIDS, GRID_PROMPTS, GRID_CLIPS = 1, 4, 2
 """Grids of each kind in a batch, prompts in a grid, and candidates of its own that each of them brings."""
-
-SUNG = 0.9
-"""Share of syllables that are those of the lyrics, in a candidate that sings them."""
 
 SHORTEST = 3.0
 """Seconds of the shortest window that is cut out of the clips."""
@@ -89,7 +86,6 @@ class PairBatch:
         truth: `[pairs, 2]`: true alignment and true musicality.
         matches: `[pairs, matches]`: how far each attribute was met, NaN where it was not asked or the clip is damaged.
         twins: `[twins, 2]`: pairs with the same candidate under two prompts.
-        texts, lyrics: for the text tower, they belong to no clip.
     """
 
     prompts: list[Parts]
@@ -100,8 +96,6 @@ class PairBatch:
     truth: Tensor
     matches: Tensor
     twins: Tensor
-    texts: list[str]
-    lyrics: list[str]
 
 
 @lru_cache(maxsize=20_000)
@@ -130,8 +124,6 @@ class Batches:
         self.with_text = [(s, p) for s, p in self.rows if shards[s].texts[p]]
         self.with_lyrics = [(s, p) for s, p in self.rows if shards[s].lyrics[p]]
         self.with_reference = [(s, p) for s, p in self.rows if shards[s].references[p] >= 0]
-        sung = {row: self._sung(*row) for row in self.with_lyrics}
-        self.sung = {row: candidates for row, candidates in sung.items() if len(candidates) >= GRID_CLIPS}
 
     def __len__(self) -> int:
         """Return the number of batches in one pass over the data."""
@@ -163,24 +155,12 @@ class Batches:
             faults=[shards[s].faults[c] for s, c, _ in clips],
             syllables=[[] if d else shards[s].syllables[c] for s, c, d in clips],
             damages=[shards[s].damages[c][0] if d else None for s, c, d in clips],
-            texts=_fresh_texts(rng),
-            lyrics=_fresh_lyrics(rng),
+            texts=[_fresh_text(rng) for _ in range(TEXTS)],
+            lyrics=[lyrics(rng, "train") for _ in range(LYRICS)],
         )
 
-    def _sung(self, shard: int, prompt: int) -> list[int]:
-        """Return which candidates of a prompt sing its lyrics."""
-        data = self.shards[shard]
-        request = Request(vowels=_vowels(data.lyrics[prompt]))
-        rows = range(prompt * CANDIDATES, (prompt + 1) * CANDIDATES)
-        return [row - rows.start for row in rows if alignment(request, data.facts[row]) > SUNG]
-
-    def for_reward(self, step: int, lyrics_grids: int = 0) -> PairBatch:
-        """Return prompts with their own candidates and in grids.
-
-        Args:
-            step: of the run.
-            lyrics_grids: further grids of lyrics, with candidates that sing them.
-        """
+    def for_reward(self, step: int) -> PairBatch:
+        """Return prompts with their own candidates and in grids."""
         rng = np.random.default_rng([self.seed, 2, step])
         builder = _Builder(self, rng)
         chosen = self._chosen(step)
@@ -191,10 +171,6 @@ class Batches:
             builder.add_grid(self.with_text, lambda row: Parts(text=_fresh_text(rng)))
             builder.add_grid(self.with_lyrics, lambda row: Parts(lyrics=self.shards[row[0]].lyrics[row[1]]))
             builder.add_grid(self.with_reference, lambda row: Parts(reference=self.reference(*row)))
-        for _ in range(lyrics_grids):
-            builder.add_grid(
-                list(self.sung), lambda row: Parts(lyrics=self.shards[row[0]].lyrics[row[1]]), self.sung.__getitem__
-            )
         return builder.finish()
 
     def reference(self, shard: int, prompt: int) -> Clip | None:
@@ -245,21 +221,13 @@ class _Builder:
             for candidate in rng.permutation(CANDIDATES)[:2]:
                 self.twins.append((right[candidate], self.pair(parts, clips[candidate])))
 
-    def add_grid(
-        self,
-        rows: Sequence[tuple[int, int]],
-        parts_of: Callable[[tuple[int, int]], Parts],
-        candidates_of: Callable[[tuple[int, int]], Sequence[int]] = lambda row: range(CANDIDATES),
-    ) -> None:
-        """Add prompts made from some of `rows` (shard and prompt), each with candidates of all of them."""
+    def add_grid(self, rows: Sequence[tuple[int, int]], parts_of: Callable[[tuple[int, int]], Parts]) -> None:
+        """Add prompts made from some of `rows` (shard and prompt), each with the candidates of all of them."""
         if not rows:
             return
         chosen = [self.choose(rows) for _ in range(GRID_PROMPTS)]
-        clips = [
-            Clip(row[0], row[1] * CANDIDATES + int(candidate))
-            for row in chosen
-            for candidate in self.rng.permutation(candidates_of(row))[:GRID_CLIPS]
-        ]
+        own = range(CANDIDATES)
+        clips = [Clip(s, p * CANDIDATES + int(c)) for s, p in chosen for c in self.rng.permutation(own)[:GRID_CLIPS]]
         prompts = [parts_of(row) for row in chosen]
         for clip in clips:
             pairs = [self.pair(parts, clip) for parts in prompts]
@@ -299,8 +267,6 @@ class _Builder:
             truth=torch.tensor(truth),
             matches=torch.tensor(matches),
             twins=torch.tensor(self.twins, dtype=torch.long).reshape(-1, 2),
-            texts=_fresh_texts(self.rng),
-            lyrics=_fresh_lyrics(self.rng),
         )
 
 
@@ -309,14 +275,6 @@ def _window(rng: np.random.Generator, per_second: float) -> tuple[int, int]:
     whole = math.ceil(DURATION * per_second)
     length = whole if rng.random() < 0.8 else int(rng.integers(round(SHORTEST * per_second), whole))
     return int(rng.integers(whole - length + 1)), length
-
-
-def _fresh_texts(rng: np.random.Generator) -> list[str]:
-    return [_fresh_text(rng) for _ in range(TEXTS)]
-
-
-def _fresh_lyrics(rng: np.random.Generator) -> list[str]:
-    return [lyrics(rng, "train") for _ in range(LYRICS)]
 
 
 def _fresh_text(rng: np.random.Generator) -> str:

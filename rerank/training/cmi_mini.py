@@ -4,8 +4,7 @@ First the towers learn the facts of sound and text (the published model starts f
 audio tower is frozen, its tokens of all clips are stored, and, as in the CMI-RewardBench paper (arXiv:2603.00610,
 section 3.3), the rest learns from noisy preferences by Bradley-Terry with label smoothing, and last from the clean
 truth, by Bradley-Terry and a tanh-scaled regression, with modality dropout. In both it also learns to tell how far each
-single wish was met. From the truth on the text tower repeats its first lessons, as it would else forget how lyrics
-sound. The weights that are kept are a running mean.
+single wish was met. The weights that are kept are a running mean.
 
 A step depends on the options and its number alone, and a checkpoint holds all that the next step needs, so a run that
 was stopped goes on as if it had not been. On another kind of processor, or with another number of threads, sums come
@@ -50,12 +49,6 @@ JOINT_RATE, JOINT_COSINE, COOL_DOWN = 0.7, 4000, 700
 """Learning rate of the later stages, relative to that of the towers; steps in which it would fall by a cosine; and last
 steps in which it falls to nothing."""
 
-LYRICS_GRIDS = 5
-"""Further grids of lyrics in the last steps."""
-
-REPEATED = 0.25
-"""Weight of the text tower's first lessons while they are repeated."""
-
 SHORT_TEXT = 24
 """Words of a text that is padded together with other short ones."""
 
@@ -69,7 +62,6 @@ class TrainOptions:
         shards: of data.
         shard_prompts: prompts in a shard, with four clips each.
         tower_steps, preference_steps, truth_steps: length of the three stages.
-        lyrics_steps: the last of them, in which most prompts are lyrics alone: what is sung is learnt last.
         prompts: per step, with four candidates each.
         learning_rate: at its highest.
         processes: that render data.
@@ -83,7 +75,6 @@ class TrainOptions:
     tower_steps: int = 2000
     preference_steps: int = 500
     truth_steps: int = 1700
-    lyrics_steps: int = 1100
     prompts: int = 8
     learning_rate: float = 1.2e-3
     processes: int = 2
@@ -94,7 +85,7 @@ class TrainOptions:
         for name in ("shards", "shard_prompts", "prompts", "processes", "checkpoint_every", "truth_steps"):
             if getattr(self, name) < 1:
                 raise InvalidInput(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("seed", "tower_steps", "preference_steps", "lyrics_steps"):
+        for name in ("seed", "tower_steps", "preference_steps"):
             if getattr(self, name) < 0:
                 raise InvalidInput(f"{name} must not be negative, got {getattr(self, name)}")
         if self.shards * self.shard_prompts < self.prompts:
@@ -247,7 +238,7 @@ class Trainer:
             if stage == "towers":
                 losses = self.tower_losses(self.batches.for_towers(self.step))
             else:
-                losses = self.reward_losses(self.reward_batch(), noisy=stage == "preferences")
+                losses = self.reward_losses(self.batches.for_reward(self.step), noisy=stage == "preferences")
         total = torch.stack(list(losses.values())).sum()
         self.optimizer.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
@@ -260,25 +251,16 @@ class Trainer:
         if self.step % self.options.checkpoint_every == 0 or self.step == self.options.steps:
             self.checkpoint()
 
-    def reward_batch(self) -> PairBatch:
-        """Return the batch of a step after the towers."""
-        late = self.step >= self.options.steps - self.options.lyrics_steps
-        return self.batches.for_reward(self.step, LYRICS_GRIDS if late else 0)
-
     def tower_losses(self, batch: TowerBatch) -> dict[str, Tensor]:
         """Return the losses of telling facts from sound, what is asked for from texts, and vowels from lyrics."""
         heard = audio_targets(batch.facts, batch.faults, batch.syllables, batch.damages, batch.start, batch.duration)
-        hearing = self.heads.audio_loss(self.audio_tower.encode(batch.spectrograms), heard)
-        return {"hearing": hearing, **self.text_losses(batch.texts, batch.lyrics)}
-
-    def text_losses(self, texts: list[str], lyrics: list[str]) -> dict[str, Tensor]:
-        """Return the losses of telling what is asked for from texts, and vowels from lyrics."""
-        tokens = self.model.encode_text(lyrics)
-        spelling = spelling_targets(lyrics, tokens.values.shape[1])
-        asked = text_targets([read_cached(text) for text in texts])
+        lyrics = self.model.encode_text(batch.lyrics)
+        spelling = spelling_targets(batch.lyrics, lyrics.values.shape[1])
+        asked = text_targets([read_cached(text) for text in batch.texts])
         return {
-            "reading": self.heads.text_loss(self.model.encode_text(texts), asked),
-            "spelling": 2 * self.heads.lyrics_loss(tokens, spelling),
+            "hearing": self.heads.audio_loss(self.audio_tower.encode(batch.spectrograms), heard),
+            "reading": self.heads.text_loss(self.model.encode_text(batch.texts), asked),
+            "spelling": 2 * self.heads.lyrics_loss(lyrics, spelling),
         }
 
     def reward_losses(self, batch: PairBatch, noisy: bool) -> dict[str, Tensor]:
@@ -300,11 +282,7 @@ class Trainer:
             "match": 2 * self.heads.match_loss(joined, batch.matches),
             "preference": preference_loss(rewards, batch, noisy),
         }
-        if noisy:
-            return losses
-        repeated = self.text_losses(batch.texts, batch.lyrics)
-        repeated = {name: REPEATED * loss for name, loss in repeated.items()}
-        return losses | {"regression": regression_loss(rewards, batch.truth)} | repeated
+        return losses if noisy else losses | {"regression": regression_loss(rewards, batch.truth)}
 
     def tokens_of(self, clips: Sequence[Clip]) -> Tensor:
         """Return the audio tower's tokens of whole clips.
