@@ -12,12 +12,13 @@ a reference as long as a candidate. Reading and resampling of files is left out 
   four, the reference encoded for each of them, text and lyrics twice for each, nothing fused; in float32, and on a GPU
   under autocast too, as it runs there
 - float32, bf16: what `rerank` takes for the same rewards, the prompt included, nothing remembered
-- bound: the time that all products with weights of that run would take at the rate at which this machine multiplies
-  large matrices, and its share of the time taken; products within attention (1 % of the work) are left out
+- bound: the time that all products with weights of that run would take at the rate of a large product or convolution
+  on this machine, whichever is faster, and its share of the time taken; products within attention (1 % of the work) are left out
 - precision: largest and mean difference of the rewards from float32, and Kendall's tau, over many candidates
 """
 
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -29,6 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy import stats
+from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from rerank.audio import Audio
@@ -123,8 +125,8 @@ def _noise(duration: float, seed: int) -> Audio:
 
 def _loading(folder: Path, device: str) -> dict[str, Any]:
     code = (
-        "import json, numpy, resource, sys, time; import rerank, torch; import rerank.rewards.cmi_rm\n"
-        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "import json, numpy, pathlib, sys, time; import rerank, torch; import rerank.rewards.cmi_rm\n"
+        "from rerank.eval.reward_speed import peak_memory as peak\n"
         "before, started = peak(), time.perf_counter()\n"
         f"reward = rerank.load_reward('cmi-rm', path=sys.argv[1], device={device!r}, precision='float32')\n"
         "seconds = time.perf_counter() - started\n"
@@ -135,9 +137,20 @@ def _loading(folder: Path, device: str) -> dict[str, Any]:
     if found.returncode:
         raise RerankError(f"loading the reward model failed: {found.stderr.strip()[-300:]}")
     seconds, memory = json.loads(found.stdout)
-    unit = 1 if sys.platform == "darwin" else 1024
     weights = (folder / "model.safetensors").stat().st_size
-    return {"loading": round(seconds, 2), "loading, peak memory by weights": round(memory * unit / weights, 2)}
+    return {"loading": round(seconds, 2), "loading, peak memory by weights": round(memory / weights, 2)}
+
+
+def peak_memory() -> int:
+    """Return the peak resident set of this process in bytes.
+
+    On Linux that of `getrusage` may be that of the process which started this one.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        lines = status.read_text(encoding="utf-8").splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _best(run: Callable[[], Any], repeats: int) -> float:
@@ -209,12 +222,16 @@ def _ours(
 
 
 def _rate(reward: CmiReward) -> float:
-    """Return the floating-point operations per second of a product of large matrices."""
+    """Return the floating-point operations per second of a large product or convolution, whichever is faster."""
     size = 4096 if reward.device.type == "cuda" else 2048
     dtype = torch.float32 if reward.precision == "float32" else torch.bfloat16
     matrix = torch.randn(size, size, device=reward.device).to(dtype)
+    image = torch.randn(1, 512, 64, 512, device=reward.device).to(dtype, memory_format=torch.channels_last)
+    kernel = torch.randn(512, 512, 3, 3, device=reward.device).to(dtype, memory_format=torch.channels_last)
     with torch.inference_mode():
-        return 2 * size**3 / _best(lambda: matrix @ matrix, 10)
+        product = 2 * size**3 / _best(lambda: matrix @ matrix, 10)
+        convolution = 2 * image.numel() * 512 * 9 / _best(lambda: F.conv2d(image, kernel, padding=1), 5)
+    return max(product, convolution)
 
 
 def _compare(

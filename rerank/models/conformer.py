@@ -104,22 +104,36 @@ class ConformerConvolution(nn.Module):
     def __init__(self, dim: int, kernel: int) -> None:
         super().__init__()
         self.layer_norm = nn.LayerNorm(dim)
-        self.pointwise_conv1 = nn.Conv1d(dim, 2 * dim, 1, bias=False)
+        self.pointwise_conv1: nn.Module = nn.Conv1d(dim, 2 * dim, 1, bias=False)
         self.depthwise_conv = nn.Conv1d(dim, dim, kernel, padding=kernel // 2, groups=dim, bias=False)
         self.batch_norm: nn.Module = nn.BatchNorm1d(dim)
-        self.pointwise_conv2 = nn.Conv1d(dim, dim, 1, bias=False)
+        self.pointwise_conv2: nn.Module = nn.Conv1d(dim, dim, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape: `[batch, tokens, dim]` -> same."""
-        h = F.glu(F.linear(self.layer_norm(x), self.pointwise_conv1.weight[..., 0]), dim=-1)
+        h = F.glu(_pointwise(self.pointwise_conv1, self.layer_norm(x)), dim=-1)
         h = F.silu(self.batch_norm(self.depthwise_conv(h.transpose(1, 2))))
-        return F.linear(h.transpose(1, 2), self.pointwise_conv2.weight[..., 0])
+        return _pointwise(self.pointwise_conv2, h.transpose(1, 2))
 
     def fuse(self) -> None:
-        """Fold the batch norm into the convolution before it."""
+        """Fold the batch norm into the convolution before it, and make pointwise convolutions linear layers."""
+        self.pointwise_conv1, self.pointwise_conv2 = _linear(self.pointwise_conv1), _linear(self.pointwise_conv2)
         assert isinstance(self.batch_norm, nn.BatchNorm1d)
         self.depthwise_conv = fuse_conv_bn_eval(self.depthwise_conv, self.batch_norm)
         self.batch_norm = nn.Identity()
+
+
+def _pointwise(layer: nn.Module, x: Tensor) -> Tensor:
+    """Shape: `[batch, tokens, inputs]` -> `[batch, tokens, outputs]`."""
+    out: Tensor = layer(x.transpose(1, 2)).transpose(1, 2) if isinstance(layer, nn.Conv1d) else layer(x)
+    return out
+
+
+def _linear(pointwise: nn.Module) -> nn.Linear:
+    weight = pointwise.get_parameter("weight")[..., 0]
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+    linear.weight = nn.Parameter(weight, False)
+    return linear
 
 
 class ConformerFeedForward(nn.Module):
