@@ -13,7 +13,8 @@ a reference as long as a candidate. Reading and resampling of files is left out 
   under autocast too, as it runs there
 - float32, bf16: what `rerank` takes for the same rewards, the prompt included, nothing remembered
 - bound: the time that all products with weights of that run would take at the rate of a large product or convolution
-  on this machine, whichever is faster, and its share of the time taken; products within attention (1 % of the work) are left out
+  on this machine, whichever is faster, and its share of the time taken; products within attention and of layers packed for
+  oneDNN (float32 on some CPUs) are not counted
 - precision: largest and mean difference of the rewards from float32, and Kendall's tau, over many candidates
 """
 

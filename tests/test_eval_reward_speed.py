@@ -21,7 +21,7 @@ def test_all_figures_are_there(tmp_path: Path) -> None:
     for precision in ("float32", "bf16") if has_fast_bfloat16() else ("float32",):
         ratio = metrics["official"] / metrics[precision]
         assert metrics[f"{precision}, times as fast as official"] == pytest.approx(ratio, rel=0.05)
-        assert 0 < metrics[f"{precision}, share of bound"] < 1
+        assert 0 <= metrics[f"{precision}, share of bound"] < 1
     for precision in ("bf16", "bf16-autocast"):
         for axis in ("musicality", "alignment"):
             found = metrics[f"{precision}, {axis}"]

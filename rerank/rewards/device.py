@@ -78,7 +78,7 @@ class PackedLinear(nn.Module):
 @cache
 def packs_linear() -> bool:
     """Return whether `PackedLinear` is clearly faster on this processor: on some, torch's own product is far slower."""
-    if not torch.backends.mkldnn.is_available():
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]  # torch does not annotate it
         return False
     with torch.inference_mode():
         x, plain = torch.randn(512, 1024), nn.Linear(1024, 2048)
@@ -107,9 +107,9 @@ def set_precision(model: nn.Module, precision: Precision) -> None:
     In float32 on a CPU the linear layers of the audio encoder become `PackedLinear` where that is faster.
     """
     if precision == "float32":
-        for part in [part for part in model.modules() if isinstance(part, MuqEncoder)]:
-            if next(part.parameters()).device.type == "cpu" and packs_linear():
-                _pack(part)
+        for encoder in [part for part in model.modules() if isinstance(part, MuqEncoder)]:
+            if next(encoder.parameters()).device.type == "cpu" and packs_linear():
+                _pack(encoder)
         return
     safe = precision == "bf16"
     exact: set[nn.Module] = set()
