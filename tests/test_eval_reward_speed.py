@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from rerank.errors import InvalidInput, WeightsError
 from rerank.eval.random_weights import write_models
-from rerank.eval.reward_speed import RewardSpeedOptions, evaluate
-from rerank.rewards.device import has_fast_bfloat16
+from rerank.eval.reward_speed import RewardSpeedOptions, _packed_flops, evaluate
+from rerank.rewards.device import PackedLinear, has_fast_bfloat16
 from tests.test_models_published import SMALL, TOWERS
 
 
@@ -35,3 +37,11 @@ def test_options_are_checked(tmp_path: Path) -> None:
             RewardSpeedOptions(**options)  # type: ignore[arg-type]
     with pytest.raises(WeightsError):
         evaluate(tmp_path, RewardSpeedOptions(compared=0))
+
+
+def test_packed_layers_are_counted() -> None:
+    layer = PackedLinear(torch.nn.Linear(64, 128))
+    counted = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.mkldnn_linear: _packed_flops})
+    with torch.inference_mode(), counted:
+        layer(torch.randn(2, 5, 64))
+    assert counted.get_total_flops() == 2 * 10 * 64 * 128

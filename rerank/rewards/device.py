@@ -49,10 +49,11 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
     Raises:
         InvalidInput: there is no such precision.
     """
+    if name == "auto" and device.type != "cuda":
+        return "float32"
     if name == "auto":
-        with torch.device(device):
-            fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return "bf16" if fast else "float32"
+        with torch.cuda.device(device):
+            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     for precision in PRECISIONS:
         if name == precision:
             return precision
