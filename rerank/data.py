@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rerank.audio import MAX_REFERENCE_DURATION, Audio, AudioLike, as_audio
 from rerank.errors import InvalidInput, RerankError
@@ -90,6 +91,9 @@ class Candidate:
         path: the file that holds it, if any.
         truth: for generators that know what they made (`synth`): what was asked and rendered. Reward models never
             see it; training and evaluation may.
+        codes: for generators that sample codes of a neural codec (MusicGen): those that `audio` was decoded from, int16
+            `[codebooks, frames]`; with them it can be decoded again or gone on with.
+        licence: of the weights that made it, and so of what may be done with it; None for audio made elsewhere.
     """
 
     index: int
@@ -101,6 +105,8 @@ class Candidate:
     set_aside: str | None = None
     path: Path | None = None
     truth: Mapping[str, Any] | None = field(default=None, repr=False)
+    codes: NDArray[np.int16] | None = field(default=None, repr=False)
+    licence: str | None = None
 
     def save(self, path: str | Path) -> Path:
         """Write its audio to a `.wav`, `.flac`, `.ogg` or `.mp3` file and return the path.
@@ -130,6 +136,7 @@ class Candidate:
             "rewards": dict(self.rewards),
             "combined": self.combined,
             "set_aside": self.set_aside,
+            "licence": self.licence,
         }
         return document if self.truth is None else document | {"truth": dict(self.truth)}
 

@@ -15,7 +15,7 @@ from rerank.audio import Audio
 from rerank.data import Candidate, Prompt, check_whole
 from rerank.errors import GenerationFailed, InvalidInput, RerankError, RewardFailed, one_line
 from rerank.filters import Duplicates, Filters, reward_fault, sound_fault
-from rerank.protocols import Generator, Progress, Reward
+from rerank.protocols import Generator, GeneratorInfo, Progress, Reward
 from rerank.ranking import Ranking, Settings, Status, check_weights, normalise_weights
 from rerank.registry import load
 from rerank.run_folder import RunFolder
@@ -288,7 +288,7 @@ def _candidates(
         try:
             made = generator.generate(prompt, seeds[position:], duration, on_progress=report.within(position))
             for seed, candidate in zip(seeds[position:], made, strict=False):
-                yield _numbered(candidate, position, seed, generator.info.name)
+                yield _numbered(candidate, position, seed, generator.info)
                 position += 1
         except _BrokenPromise:
             raise
@@ -307,7 +307,8 @@ class _BrokenPromise(RerankError):
     """A generator yields something that cannot be attributed to its seed."""
 
 
-def _numbered(candidate: object, index: int, seed: int, name: str) -> Candidate:
+def _numbered(candidate: object, index: int, seed: int, info: GeneratorInfo) -> Candidate:
+    name = info.name
     if not isinstance(candidate, Candidate):
         raise _BrokenPromise(f"generator {name!r} yielded a {type(candidate).__name__}; expected a rerank.Candidate")
     if candidate.seed != seed:
@@ -326,7 +327,15 @@ def _numbered(candidate: object, index: int, seed: int, name: str) -> Candidate:
     if not isinstance(audio, Audio):
         problem = "no audio" if audio is None else f"its audio is a {type(audio).__name__}, expected a rerank.Audio"
         audio, reason = None, reason or f"generation failed: {problem}"
-    return Candidate(index=index, seed=seed, audio=audio, set_aside=reason, truth=candidate.truth)
+    return Candidate(
+        index=index,
+        seed=seed,
+        audio=audio,
+        set_aside=reason,
+        truth=candidate.truth,
+        codes=candidate.codes,
+        licence=info.licence,
+    )
 
 
 def _truth_fault(truth: object) -> str | None:

@@ -2,12 +2,13 @@
 
 import errno
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from huggingface_hub import constants, hf_hub_download
+from huggingface_hub import constants, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -71,11 +72,32 @@ class Source:
                     f"there is no file {path}; a published model is a folder with its files by their names"
                 )
             return path
+        place = self.place
+        return self._downloaded(name, lambda: hf_hub_download(place, name, revision=self.revision))
+
+    def folder(self, patterns: Sequence[str]) -> Path:
+        """Return the folder that holds the files of a repository, those that `patterns` name downloaded if need be.
+
+        Args:
+            patterns: of the names of files, as the shell takes them: `"*.json"`, `"vae/*"`.
+
+        Raises:
+            WeightsError: they are missing, or cannot be downloaded.
+        """
+        if isinstance(self.place, Path):
+            return self.place
+        place, wanted = self.place, list(patterns)
+        return self._downloaded(
+            " ".join(wanted), lambda: snapshot_download(place, revision=self.revision, allow_patterns=wanted)
+        )
+
+    def _downloaded(self, name: str, download: Callable[[], str]) -> Path:
+        """Return the path of what is downloaded, or say in one clear line why `name` cannot be."""
         try:
-            return Path(hf_hub_download(self.place, name, revision=self.revision))
+            return Path(download())
         except GatedRepoError as error:
             raise WeightsError(
-                f"{self.place} needs its terms accepted at huggingface.co, and `hf auth login`"
+                f"{self.place} needs its licence accepted at https://huggingface.co/{self.place}, and `hf auth login`"
             ) from error
         except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError, HFValidationError) as error:
             if isinstance(error, LocalEntryNotFoundError):
