@@ -21,13 +21,16 @@ from rerank.generators.synth.words import Heard, Request, read_text
 from rerank.models.mini import FRAMES_PER_SECOND, TOKENS_PER_SECOND
 from rerank.training.dataset import CANDIDATES, DURATION, Shard
 from rerank.training.facts import MATCHES, match_targets
-from rerank.training.prompts import captions, lyrics, sentence
+from rerank.training.prompts import captions, lyrics, respelled, sentence
 
 TEXTS, LYRICS = 48, 24
-"""Texts and lyrics that the text tower reads in each step of the towers."""
+"""Texts and lyrics that the text tower reads by themselves in each step."""
 
-GRIDS, GRID_PROMPTS, GRID_CLIPS = 1, 4, 2
-"""Grids of each kind in a batch, prompts in a grid, and candidates of its own that each of them brings."""
+GRID_PROMPTS, GRID_CLIPS = 4, 2
+"""Prompts in a grid, and candidates of its own that each of them brings."""
+
+LYRICS_GRIDS = 3
+"""Grids of lyrics in a batch, of other kinds there is one: how words sound is what is learnt last."""
 
 SHORTEST = 3.0
 """Seconds of the shortest window that is cut out of the clips."""
@@ -86,6 +89,7 @@ class PairBatch:
         truth: `[pairs, 2]`: true alignment and true musicality.
         matches: `[pairs, matches]`: how far each attribute was met, NaN where it was not asked or the clip is damaged.
         twins: `[twins, 2]`: pairs with the same candidate under two prompts.
+        texts, lyrics: for the text tower, they belong to no clip.
     """
 
     prompts: list[Parts]
@@ -96,6 +100,8 @@ class PairBatch:
     truth: Tensor
     matches: Tensor
     twins: Tensor
+    texts: list[str]
+    lyrics: list[str]
 
 
 @lru_cache(maxsize=20_000)
@@ -124,6 +130,7 @@ class Batches:
         self.with_text = [(s, p) for s, p in self.rows if shards[s].texts[p]]
         self.with_lyrics = [(s, p) for s, p in self.rows if shards[s].lyrics[p]]
         self.with_reference = [(s, p) for s, p in self.rows if shards[s].references[p] >= 0]
+        self.sung = [row for row in self.with_lyrics if len(self.singing(row)) >= GRID_CLIPS]
 
     def __len__(self) -> int:
         """Return the number of batches in one pass over the data."""
@@ -155,8 +162,8 @@ class Batches:
             faults=[shards[s].faults[c] for s, c, _ in clips],
             syllables=[[] if d else shards[s].syllables[c] for s, c, d in clips],
             damages=[shards[s].damages[c][0] if d else None for s, c, d in clips],
-            texts=[_fresh_text(rng) for _ in range(TEXTS)],
-            lyrics=[lyrics(rng, "train") for _ in range(LYRICS)],
+            texts=_fresh_texts(rng),
+            lyrics=_fresh_lyrics(rng),
         )
 
     def for_reward(self, step: int) -> PairBatch:
@@ -166,12 +173,20 @@ class Batches:
         chosen = self._chosen(step)
         for index, (shard, prompt) in enumerate(chosen):
             builder.add_prompt(shard, prompt, chosen[(index + 1) % len(chosen)])
-        for _ in range(GRIDS):
-            builder.add_grid(self.with_text, lambda row: Parts(text=self.shards[row[0]].texts[row[1]]))
-            builder.add_grid(self.with_text, lambda row: Parts(text=_fresh_text(rng)))
-            builder.add_grid(self.with_lyrics, lambda row: Parts(lyrics=self.shards[row[0]].lyrics[row[1]]))
-            builder.add_grid(self.with_reference, lambda row: Parts(reference=self.reference(*row)))
+        builder.add_grid(self.with_text, lambda row: Parts(text=self.shards[row[0]].texts[row[1]]))
+        builder.add_grid(self.with_text, lambda row: Parts(text=_fresh_text(rng)))
+        builder.add_grid(self.with_reference, lambda row: Parts(reference=self.reference(*row)))
+        for _ in range(LYRICS_GRIDS):
+            builder.add_grid(
+                self.sung, lambda row: Parts(lyrics=respelled(rng, self.shards[row[0]].lyrics[row[1]])), self.singing
+            )
         return builder.finish()
+
+    def singing(self, row: tuple[int, int]) -> list[int]:
+        """Return which candidates of a prompt of the data sing."""
+        shard, prompt = row
+        facts = self.shards[shard].facts[prompt * CANDIDATES : (prompt + 1) * CANDIDATES]
+        return [candidate for candidate, known in enumerate(facts) if known.vowels]
 
     def reference(self, shard: int, prompt: int) -> Clip | None:
         """Return the reference of a prompt of the data."""
@@ -205,7 +220,10 @@ class _Builder:
         """Add a prompt with its candidates, one of them damaged, and two of them under wrong prompts."""
         rng, batches = self.rng, self.batches
         data = batches.shards[shard]
-        own = self.drop(Parts(data.texts[prompt], data.lyrics[prompt], batches.reference(shard, prompt)))
+        words = data.lyrics[prompt]
+        if words and rng.random() < 0.75:
+            words = respelled(rng, words)
+        own = self.drop(Parts(data.texts[prompt], words, batches.reference(shard, prompt)))
         clips = [Clip(shard, prompt * CANDIDATES + candidate) for candidate in range(CANDIDATES)]
         right = [self.pair(own, clip) for clip in clips]
         self.pair(own, clips[int(rng.integers(CANDIDATES))]._replace(damaged=True))
@@ -213,21 +231,28 @@ class _Builder:
         if own.text and (other_text := batches.shards[other[0]].texts[other[1]]):
             wrong.append(own._replace(text=other_text))
         if own.lyrics:
-            other_shard, row = self.choose(batches.with_lyrics)
-            wrong.append(own._replace(lyrics=batches.shards[other_shard].lyrics[row]))
+            wrong.append(own._replace(lyrics=lyrics(rng, "train")))
         if own.reference:
             wrong.append(own._replace(reference=Clip(shard, int(rng.integers(len(data.heard))))))
         for parts in wrong:
             for candidate in rng.permutation(CANDIDATES)[:2]:
                 self.twins.append((right[candidate], self.pair(parts, clips[candidate])))
 
-    def add_grid(self, rows: Sequence[tuple[int, int]], parts_of: Callable[[tuple[int, int]], Parts]) -> None:
-        """Add prompts made from some of `rows` (shard and prompt), each with the candidates of all of them."""
+    def add_grid(
+        self,
+        rows: Sequence[tuple[int, int]],
+        parts_of: Callable[[tuple[int, int]], Parts],
+        candidates_of: Callable[[tuple[int, int]], Sequence[int]] = lambda row: range(CANDIDATES),
+    ) -> None:
+        """Add prompts made from some of `rows` (shard and prompt), each with candidates of all of them."""
         if not rows:
             return
         chosen = [self.choose(rows) for _ in range(GRID_PROMPTS)]
-        own = range(CANDIDATES)
-        clips = [Clip(s, p * CANDIDATES + int(c)) for s, p in chosen for c in self.rng.permutation(own)[:GRID_CLIPS]]
+        clips = [
+            Clip(row[0], row[1] * CANDIDATES + int(candidate))
+            for row in chosen
+            for candidate in self.rng.permutation(candidates_of(row))[:GRID_CLIPS]
+        ]
         prompts = [parts_of(row) for row in chosen]
         for clip in clips:
             pairs = [self.pair(parts, clip) for parts in prompts]
@@ -267,6 +292,8 @@ class _Builder:
             truth=torch.tensor(truth),
             matches=torch.tensor(matches),
             twins=torch.tensor(self.twins, dtype=torch.long).reshape(-1, 2),
+            texts=_fresh_texts(self.rng),
+            lyrics=_fresh_lyrics(self.rng),
         )
 
 
@@ -275,6 +302,14 @@ def _window(rng: np.random.Generator, per_second: float) -> tuple[int, int]:
     whole = math.ceil(DURATION * per_second)
     length = whole if rng.random() < 0.8 else int(rng.integers(round(SHORTEST * per_second), whole))
     return int(rng.integers(whole - length + 1)), length
+
+
+def _fresh_texts(rng: np.random.Generator) -> list[str]:
+    return [_fresh_text(rng) for _ in range(TEXTS)]
+
+
+def _fresh_lyrics(rng: np.random.Generator) -> list[str]:
+    return [lyrics(rng, "train") for _ in range(LYRICS)]
 
 
 def _fresh_text(rng: np.random.Generator) -> str:

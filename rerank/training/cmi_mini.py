@@ -4,7 +4,8 @@ First the towers learn the facts of sound and text (the published model starts f
 audio tower is frozen, its tokens of all clips are stored, and, as in the CMI-RewardBench paper (arXiv:2603.00610,
 section 3.3), the rest learns from noisy preferences by Bradley-Terry with label smoothing, and last from the clean
 truth, by Bradley-Terry and a tanh-scaled regression, with modality dropout. In both it also learns to tell how far each
-single wish was met. The weights that are kept are a running mean.
+single wish was met, and its text tower repeats its first lessons, as it would else forget how lyrics sound. The weights
+that are kept are a running mean.
 
 A step depends on the options and its number alone, and a checkpoint holds all that the next step needs, so a run that
 was stopped goes on as if it had not been. On another kind of processor, or with another number of threads, sums come
@@ -49,6 +50,9 @@ JOINT_RATE, JOINT_COSINE, COOL_DOWN = 0.7, 4000, 700
 """Learning rate of the later stages, relative to that of the towers; steps in which it would fall by a cosine; and last
 steps in which it falls to nothing."""
 
+REPEATED = 0.25
+"""Weight of the text tower's first lessons while they are repeated."""
+
 SHORT_TEXT = 24
 """Words of a text that is padded together with other short ones."""
 
@@ -74,7 +78,7 @@ class TrainOptions:
     shard_prompts: int = 50
     tower_steps: int = 2000
     preference_steps: int = 500
-    truth_steps: int = 1700
+    truth_steps: int = 2000
     prompts: int = 8
     learning_rate: float = 1.2e-3
     processes: int = 2
@@ -254,13 +258,16 @@ class Trainer:
     def tower_losses(self, batch: TowerBatch) -> dict[str, Tensor]:
         """Return the losses of telling facts from sound, what is asked for from texts, and vowels from lyrics."""
         heard = audio_targets(batch.facts, batch.faults, batch.syllables, batch.damages, batch.start, batch.duration)
-        lyrics = self.model.encode_text(batch.lyrics)
-        spelling = spelling_targets(batch.lyrics, lyrics.values.shape[1])
-        asked = text_targets([read_cached(text) for text in batch.texts])
+        hearing = self.heads.audio_loss(self.audio_tower.encode(batch.spectrograms), heard)
+        return {"hearing": hearing, **self.text_losses(batch.texts, batch.lyrics)}
+
+    def text_losses(self, texts: list[str], lyrics: list[str]) -> dict[str, Tensor]:
+        """Return the losses of telling what is asked for from texts, and vowels from lyrics."""
+        words = self.model.encode_text(lyrics)
+        asked = text_targets([read_cached(text) for text in texts])
         return {
-            "hearing": self.heads.audio_loss(self.audio_tower.encode(batch.spectrograms), heard),
-            "reading": self.heads.text_loss(self.model.encode_text(batch.texts), asked),
-            "spelling": 2 * self.heads.lyrics_loss(lyrics, spelling),
+            "reading": self.heads.text_loss(self.model.encode_text(texts), asked),
+            "spelling": 2 * self.heads.lyrics_loss(words, spelling_targets(lyrics, words.values.shape[1])),
         }
 
     def reward_losses(self, batch: PairBatch, noisy: bool) -> dict[str, Tensor]:
@@ -282,6 +289,8 @@ class Trainer:
             "match": 2 * self.heads.match_loss(joined, batch.matches),
             "preference": preference_loss(rewards, batch, noisy),
         }
+        repeated = self.text_losses(batch.texts, batch.lyrics)
+        losses |= {name: REPEATED * loss for name, loss in repeated.items()}
         return losses if noisy else losses | {"regression": regression_loss(rewards, batch.truth)}
 
     def tokens_of(self, clips: Sequence[Clip]) -> Tensor:

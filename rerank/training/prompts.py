@@ -23,6 +23,7 @@ from rerank.generators.synth.lexicon import (
     TEMPO_WORDS,
     VOICE_WORDS,
 )
+from rerank.generators.synth.voice import vowels_of
 
 Split = Literal["train", "test"]
 
@@ -129,6 +130,37 @@ def lyrics(rng: np.random.Generator, split: Split) -> str:
         else:
             lines.append(re.sub(r"\{(\w+)\}", lambda kind: _lyric_word(rng, kind[1]), _pick(rng, _LINES[split])))
     return "\n".join(lines)
+
+
+def respelled(rng: np.random.Generator, lyrics: str) -> str:
+    """Return other words that are sung alike: with the vowels of `lyrics` in their order, in lines of about their length.
+
+    Of these there is no end, so what is learnt from them is the sound of words, and not which lyrics belong to which clip.
+    """
+    lines = []
+    for line in lyrics.split("\n"):
+        vowels, words = tuple(vowels_of(line)), []
+        while vowels:
+            length = min(int(rng.integers(1, _LONGEST_WORD + 1)), len(vowels))
+            if known := _words_by_vowels().get(vowels[:length]):
+                words.append(_pick(rng, known))
+                vowels = vowels[length:]
+        lines.append(" ".join(words))
+    return "\n".join(lines)
+
+
+_LONGEST_WORD = 3
+"""Syllables of the longest word that `respelled` looks for; for every single vowel there is a word."""
+
+
+@cache
+def _words_by_vowels() -> dict[tuple[str, ...], tuple[str, ...]]:
+    """Return the words of the training captions and lyrics by their vowels."""
+    lyric_words = re.findall(r"[a-z]+", " ".join(_LYRIC_WORDS.values()).lower())
+    found: dict[tuple[str, ...], list[str]] = {}
+    for word in sorted({*_english("train"), *lyric_words}):
+        found.setdefault(tuple(vowels_of(word)), []).append(word)
+    return {vowels: tuple(words) for vowels, words in found.items()}
 
 
 @cache
