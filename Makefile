@@ -3,6 +3,8 @@
 # make check   everything that CI checks: format, lint, layers, types, tests
 # make format  put the code into shape
 # Each makes the virtual environment .venv first, where it is missing or older than what it is made from.
+# make integration   the generators that wrap a library, on the real libraries with random weights. Each library gets an
+#                    environment of its own, .venv-<library> (gigabytes, minutes): make integration-audiocraft makes one
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PROMPT ?= warm lo-fi piano, slow, vinyl crackle
@@ -10,7 +12,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check lint types format
+LIBRARIES := audiocraft stable-audio-tools
+INTEGRATION := $(LIBRARIES:%=integration-%)
+CPU_TORCH := --extra-index-url https://download.pytorch.org/whl/cpu
+
+.PHONY: demo test check lint types format integration $(INTEGRATION)
 
 demo: $(INSTALLED)
 	$(BIN)/rerank generate "$(PROMPT)" -n 10 --duration 10
@@ -38,8 +44,25 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rerank needs Python 3.11 or later: make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	if [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi > /dev/null; then \
-		$(BIN)/python -m pip install -q --retries 1 --no-deps -c constraints.txt \
-			--extra-index-url https://download.pytorch.org/whl/cpu torch || true; \
+		$(BIN)/python -m pip install -q --retries 1 --no-deps -c constraints.txt $(CPU_TORCH) torch || true; \
 	fi
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
 	touch $(INSTALLED)
+
+integration: $(INTEGRATION)
+
+# The file is named, so that one whose library cannot be imported fails. Libraries of others warn of many things.
+$(INTEGRATION): integration-%: .venv-%/.installed
+	.venv-$*/bin/python -m pytest -q -W default --disable-warnings tests/integration/test_$(subst -,_,$*).py
+
+# The pins of a library stand in tests/integration/<library>.txt; <library>-alone.txt is what is installed without its own.
+$(LIBRARIES:%=.venv-%/.installed): .venv-%/.installed: tests/integration/%.txt tests/integration/%-alone.txt pyproject.toml
+	$(PYTHON) -m venv .venv-$*
+	echo '*' > .venv-$*/.gitignore
+	if [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi > /dev/null; then \
+		.venv-$*/bin/python -m pip install -q --retries 1 --no-deps $(CPU_TORCH) \
+			$$(grep -E '^torch(audio)?==' tests/integration/$*.txt) || true; \
+	fi
+	.venv-$*/bin/python -m pip install -q -r tests/integration/$*.txt -e .
+	.venv-$*/bin/python -m pip install -q --no-deps -r tests/integration/$*-alone.txt
+	touch $@

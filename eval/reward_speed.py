@@ -212,7 +212,7 @@ def _ours(
         list(score_each(reward, prompt, audio))
 
     # a layer that is packed for oneDNN is a linear layer too, which the counter does not know
-    packed = {torch.ops.aten.mkldnn_linear: _packed_flops}
+    packed = {torch.ops.mkldnn._linear_pointwise: _packed_flops}
     with FlopCounterMode(display=False, custom_mapping=packed) as counter:
         run()
     seconds = _best(run, options.repeats)

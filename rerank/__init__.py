@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rerank.data import Candidate, Prompt
     from rerank.errors import RerankError
     from rerank.filters import Filters
+    from rerank.generators.wrapped import wrap
     from rerank.ranking import Ranking
     from rerank.registry import load_generator, load_reward
 
@@ -31,6 +32,7 @@ __all__ = [
     "load_reward",
     "rank",
     "score",
+    "wrap",
 ]
 
 # Each public name and its home, imported when it is first used: `import rerank` itself loads nothing heavy.
@@ -46,6 +48,7 @@ _HOMES = {
     "load_reward": "rerank.registry",
     "rank": "rerank.best_of_n",
     "score": "rerank.best_of_n",
+    "wrap": "rerank.generators.wrapped",
 }
 
 

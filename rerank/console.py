@@ -13,10 +13,10 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from rerank.catalogue import Entry
     from rerank.data import Candidate
     from rerank.protocols import Progress
     from rerank.ranking import Ranking
-    from rerank.registry import Entry
 
 _WIDTH = 160  # of a table that goes to a file or another program
 

@@ -9,7 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from rerank.errors import InvalidInput, WeightsError
 from rerank.eval.random_weights import write_models
 from rerank.eval.reward_speed import RewardSpeedOptions, _packed_flops, evaluate
-from rerank.rewards.device import PackedLinear, has_fast_bfloat16
+from rerank.models.linear import PackedLinear
+from rerank.rewards.device import has_fast_bfloat16
 from tests.test_models_published import SMALL, TOWERS
 
 
@@ -40,8 +41,8 @@ def test_options_are_checked(tmp_path: Path) -> None:
 
 
 def test_packed_layers_are_counted() -> None:
-    layer = PackedLinear(torch.nn.Linear(64, 128))
-    counted = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.mkldnn_linear: _packed_flops})
+    layer = PackedLinear(torch.randn(128, 64), torch.zeros(128))
+    counted = FlopCounterMode(display=False, custom_mapping={torch.ops.mkldnn._linear_pointwise: _packed_flops})
     with torch.inference_mode(), counted:
         layer(torch.randn(2, 5, 64))
     assert counted.get_total_flops() == 2 * 10 * 64 * 128

@@ -12,6 +12,7 @@ import pytest
 
 import rerank
 from rerank import registry
+from rerank.catalogue import Kind
 from rerank.errors import InvalidInput, MissingDependency, RerankError, UnknownName
 from rerank.registry import entries, load_generator, load_reward, plugins
 from tests.conftest import ToyGenerator, ToyReward, install
@@ -155,7 +156,7 @@ def test_auto_takes_the_first_that_runs_here_and_says_so(
 
 def test_auto_prefers_only_what_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RERANK_PLUGINS", "")
-    kinds: tuple[registry.Kind, ...] = ("generator", "reward")
+    kinds: tuple[Kind, ...] = ("generator", "reward")
     for kind in kinds:
         assert {preference.name for preference in registry._PREFERENCES[kind]} <= set(entries(kind))
 

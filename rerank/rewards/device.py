@@ -7,18 +7,17 @@ angles, what enters the conformer, and the rewards.
 """
 
 import contextlib
-import time
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from rerank.errors import InvalidInput
 from rerank.models.cmi import RewardModel
 from rerank.models.conformer import Conformer
+from rerank.models.linear import PackedLinear, packing_pays
 from rerank.models.mel import LogMel
 from rerank.models.mulan import Mulan
 from rerank.models.muq import MuqEncoder
@@ -60,44 +59,10 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
     raise InvalidInput(f"unknown precision {name!r}; use 'auto' or one of: {', '.join(PRECISIONS)}")
 
 
-class PackedLinear(nn.Module):
-    """A linear layer in float32 on a CPU by oneDNN, with its weights in the order that oneDNN likes."""
-
-    def __init__(self, plain: nn.Linear) -> None:
-        super().__init__()
-        self.weight = plain.weight.detach().to_mkldnn()
-        bias = torch.zeros(plain.out_features) if plain.bias is None else plain.bias.detach()
-        self.bias = bias.to_mkldnn()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Shape: `[..., inputs]` -> `[..., outputs]`."""
-        rows = x.reshape(-1, x.shape[-1]).to_mkldnn()
-        out: Tensor = torch.ops.aten.mkldnn_linear(rows, self.weight, self.bias).to_dense()
-        return out.reshape(*x.shape[:-1], out.shape[-1])
-
-
-@cache
-def packs_linear() -> bool:
-    """Return whether `PackedLinear` is clearly faster on this processor: on some, torch's own product is far slower."""
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]  # torch does not annotate it
-        return False
-    with torch.inference_mode():
-        x, plain = torch.randn(512, 1024), nn.Linear(1024, 2048)
-        times = []
-        for layer in (plain, PackedLinear(plain)):
-            runs = []
-            for _ in range(5):
-                started = time.perf_counter()
-                layer(x)
-                runs.append(time.perf_counter() - started)
-            times.append(min(runs))
-    return times[1] < 0.8 * times[0]
-
-
 def _pack(module: nn.Module) -> None:
     for name, part in module.named_children():
         if isinstance(part, nn.Linear):
-            setattr(module, name, PackedLinear(part))
+            setattr(module, name, PackedLinear(part.weight, part.bias))
         else:
             _pack(part)
 
@@ -109,7 +74,7 @@ def set_precision(model: nn.Module, precision: Precision) -> None:
     """
     if precision == "float32":
         for encoder in [part for part in model.modules() if isinstance(part, MuqEncoder)]:
-            if next(encoder.parameters()).device.type == "cpu" and packs_linear():
+            if next(encoder.parameters()).device.type == "cpu" and packing_pays():
                 _pack(encoder)
         return
     safe = precision == "bf16"

@@ -1,0 +1,298 @@
+"""What generators that denoise with a pipeline of diffusers share: loading, batches, seeds, cropping, level.
+
+**Conventions**: durations in seconds, sample rates in Hz, waveforms `[channels, time]` in [-1, 1]. A candidate has a
+random number generator of its own, on the CPU, from which the pipeline draws its noise: so it is the same alone and
+among others, as far as the hardware adds alike for other batch sizes (on a GPU in float16 not to the last digit).
+
+**Source**: diffusers 0.42.1 (Apache-2.0), read and called, not copied.
+"""
+
+import bisect
+import contextlib
+import inspect
+import logging
+import math
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from torch import Tensor, nn
+
+from rerank.audio import Audio
+from rerank.data import Candidate, Prompt, check_whole
+from rerank.errors import InvalidInput, MissingDependency, WeightsError, one_line
+from rerank.generators.batching import OnStep, in_batches
+from rerank.models.hub import Source, read_json
+from rerank.protocols import GeneratorInfo, Progress
+from rerank.ranking import is_number
+
+
+def missing(package: str) -> MissingDependency:
+    """Return the error that says how to install a package of the extra `diffusion`."""
+    return MissingDependency(f"{package!r} is not installed; run: pip install 'rerank-music[diffusion]'")
+
+
+try:
+    import diffusers
+except ModuleNotFoundError as error:
+    if error.name != "diffusers":
+        raise
+    raise missing("diffusers") from error
+
+_FILES = (
+    "*.json",
+    "*.txt",
+    "*.model",
+    "model.safetensors",
+    "diffusion_pytorch_model.safetensors",
+    "*-of-*.safetensors",
+)
+"""Of a component, named so that copies in half precision and pickles of the same weights are not downloaded."""
+
+_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+_MAX_STEPS = 1000
+_MAX_BATCH_SIZE = 1024
+
+logger = logging.getLogger("rerank")
+
+
+class Diffusion(ABC):
+    """A generator that makes its candidates with a pipeline.
+
+    Where a waveform goes beyond full scale, all of it is scaled down to full scale, and a log line says so: nothing is
+    clipped here.
+
+    Args:
+        pipe: loaded.
+        info: what it is and can do.
+        steps: of denoising.
+        guidance: how much the prompt weighs; none at 1.
+        negative_prompt: what the audio should not be like.
+        batch_size: how many candidates are made at once, at most.
+
+    Raises:
+        InvalidInput: an option cannot be used, or would have no effect.
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        info: GeneratorInfo,
+        *,
+        steps: int,
+        guidance: float,
+        negative_prompt: str | None,
+        batch_size: int,
+    ) -> None:
+        if negative_prompt is not None and guidance <= 1:
+            raise InvalidInput(
+                f"negative_prompt has no effect on {info.name} without guidance ({guidance:g}); pass a guidance above 1"
+            )
+        self.info = info
+        self._pipe = pipe
+        self._steps, self._guidance, self._batch_size = int(steps), float(guidance), int(batch_size)
+        self._negative_prompt = negative_prompt
+
+    @abstractmethod
+    def _request(self, prompt: Prompt, samples: int) -> dict[str, Any]:
+        """Return the arguments of the pipeline that all candidates share, for at least so many samples."""
+
+    @abstractmethod
+    def _sample(
+        self, request: Mapping[str, Any], generators: list[torch.Generator], on_step: Callable[[int], None]
+    ) -> Tensor:
+        """Return one waveform for each random number generator; report the steps that are done.
+
+        Shape:
+            `[batch, channels, time]`
+        """
+
+    def generate(
+        self,
+        prompt: Prompt,
+        seeds: Sequence[int],
+        duration: float,
+        *,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> Iterator[Candidate]:
+        """Yield one candidate per seed; see `rerank.protocols.Generator`.
+
+        Raises:
+            InvalidInput: the prompt cannot be used.
+        """
+        samples = round(duration * self.info.sample_rate)
+        request = self._request(prompt, samples)
+        total = self._steps + 1  # decoding counts as a step
+
+        def make(batch: Sequence[int], on_step: OnStep) -> list[Audio]:
+            generators = [torch.Generator().manual_seed(int(seed)) for seed in batch]
+            waveforms = self._sample(request, generators, lambda done: on_step(done, total))
+            made = self._finished(waveforms, samples)
+            on_step(total, total)
+            return made
+
+        made = in_batches(seeds, self._batch_size, make, on_progress)
+        for index, (seed, audio) in enumerate(zip(seeds, made, strict=True)):
+            yield Candidate(index=index, seed=seed, audio=audio, licence=self.info.licence)
+
+    def _finished(self, waveforms: Tensor, samples: int) -> list[Audio]:
+        """Return waveforms as audio of exactly so many samples, within full scale."""
+        assert waveforms.shape[1] == self.info.channels and waveforms.shape[2] >= samples, waveforms.shape
+        cut = waveforms[:, :, :samples].float().cpu().numpy()
+        peaks = np.abs(cut).max(axis=(1, 2))
+        # what is not finite stays as it is, for the filter that looks for it
+        over = (peaks > 1) & (peaks < math.inf)
+        if over.any():
+            told = "%d of %d candidates of %s went beyond full scale (up to %.2f) and are scaled down to it"
+            logger.info(told, over.sum(), len(over), self.info.name, peaks[over].max())
+        scaled = np.where(over[:, None, None], cut / np.where(over, peaks, 1)[:, None, None], cut)
+        return [Audio(np.ascontiguousarray(waveform), self.info.sample_rate) for waveform in scaled.astype(np.float32)]
+
+
+def check_options(
+    *, steps: int | None, guidance: float | None, batch_size: int, negative_prompt: str | None = None
+) -> None:
+    """Refuse options that cannot be used, before anything is loaded; None is the choice of the model.
+
+    Raises:
+        InvalidInput: naming the option.
+    """
+    if steps is not None:
+        check_whole("steps", steps, 1, _MAX_STEPS)
+    if guidance is not None and not (is_number(guidance) and guidance >= 0):
+        raise InvalidInput(f"guidance must be a number from 0, got {guidance!r:.40}")
+    if not isinstance(negative_prompt, str | None):
+        raise InvalidInput(f"negative_prompt must be a str, got {type(negative_prompt).__name__}; pass it in quotes")
+    check_whole("batch_size", batch_size, 1, _MAX_BATCH_SIZE)
+
+
+def resolve_dtype(name: str, device: torch.device, half: torch.dtype) -> torch.dtype:
+    """Return the type of number called `name`; "auto" is `half` on a GPU that has it, else float32.
+
+    Raises:
+        InvalidInput: there is no such type.
+    """
+    if name in _DTYPES:
+        return _DTYPES[name]
+    if name != "auto":
+        raise InvalidInput(f"unknown dtype {name!r}; use 'auto' or one of: {', '.join(_DTYPES)}")
+    if device.type != "cuda":
+        return torch.float32
+    with torch.cuda.device(device):
+        known = half != torch.bfloat16 or torch.cuda.is_bf16_supported(including_emulation=False)
+    return half if known else torch.float32
+
+
+def load(
+    kind: str,
+    source: Source,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    unused: Collection[str] = (),
+    classes: Mapping[str, type[transformers.PreTrainedModel]] | None = None,
+) -> Any:
+    """Return a pipeline with its weights: safetensors only, and no code but that of the installed packages.
+
+    Args:
+        kind: name of its class in diffusers.
+        source: in the layout of diffusers: `model_index.json` and a folder for each component.
+        device: to compute on.
+        dtype: to compute in.
+        unused: components to do without.
+        classes: of components for which `model_index.json` names another one.
+
+    Raises:
+        WeightsError: a file is missing, broken, cannot be downloaded or is of another model.
+        MissingDependency: the diffusers that is installed is older than the pipeline.
+    """
+    pipeline = getattr(diffusers, kind, None)
+    if pipeline is None:
+        raise MissingDependency(
+            f"diffusers {diffusers.__version__} has no {kind}; run: pip install -U 'rerank-music[diffusion]'"
+        )
+    parts = [name for name in inspect.signature(pipeline).parameters if name not in unused]
+    folder = source.folder(["model_index.json", *(f"{part}/{file}" for part in parts for file in _FILES)])
+    found = read_json(Source(folder).file("model_index.json")).get("_class_name")
+    if found != kind:
+        raise WeightsError(f"{folder} holds a {found} of diffusers; expected a {kind}")
+    with _quietly():
+        try:
+            pipe = pipeline.from_pretrained(
+                folder,
+                dtype=dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                **dict.fromkeys(unused),
+                **{name: _component(folder / name, one, dtype) for name, one in (classes or {}).items()},
+            )
+            _check_whole(pipe)
+            pipe.to(device)
+        # what a library raises on files that it cannot use is anybody's
+        except Exception as error:
+            why = str(error) if isinstance(error, WeightsError) else one_line(error)
+            raise WeightsError(f"cannot load the {kind} in {folder}: {why}") from error
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def _component(folder: Path, kind: type[transformers.PreTrainedModel], dtype: torch.dtype) -> Any:
+    return kind.from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
+
+
+def _check_whole(pipe: Any) -> None:
+    """Refuse components of which weights are missing; diffusers leaves these without data and only prints a note."""
+    for name, part in pipe.components.items():
+        if isinstance(part, nn.Module) and any(weight.is_meta for weight in part.parameters()):
+            raise WeightsError(f"weights of its {name} are missing")
+
+
+def fitting(text: str, fits: Callable[[str], bool], name: str, part: str) -> str:
+    """Return as much of the beginning of a text as a model reads, and warn of what is left out.
+
+    Models read so many tokens and no more. Refusing a longer text would leave a prompt that other generators and the
+    reward model take whole without any audio; leaving out its end in silence would hide why it is not followed.
+
+    Args:
+        text: to read.
+        fits: whether a model reads all of a text.
+        name: of the generator.
+        part: of the prompt, in words.
+    """
+    if fits(text):
+        return text
+    end = max(0, bisect.bisect_left(range(len(text)), True, key=lambda end: not fits(text[:end])) - 1)
+    left = len(text) - end
+    logger.warning(
+        "%s reads no more of the %s: its last %d characters are left out, %.60r", name, part, left, text[end:]
+    )
+    return text[:end]
+
+
+def tokens(tokenizer: Any, text: str) -> int:
+    """Return how many tokens a text is, those at its ends included."""
+    return len(tokenizer(text, verbose=False).input_ids)
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep diffusers and transformers from drawing progress bars while they load, and torch from warning of them."""
+    libraries = (diffusers.utils.logging, transformers.utils.logging)
+    shown = [library for library in libraries if library.is_progress_bar_enabled()]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Cannot (dis|en)able progress bars", UserWarning)
+        # the published autoencoders are built with it
+        warnings.filterwarnings("ignore", ".*weight_norm", FutureWarning)
+        for library in shown:
+            library.disable_progress_bar()
+        try:
+            yield
+        finally:
+            for library in shown:
+                library.enable_progress_bar()

@@ -1,0 +1,59 @@
+"""EnCodec: codes to audio and back, for many candidates at once, mono and stereo.
+
+Stereo models have the codes of both channels side by side: codebooks 0, 2, 4, ... are left, 1, 3, 5, ... right.
+
+**Conventions**: codes are `[codebooks, frames]`, waveforms float32 `[channels, time]` in [-1, 1] as far as the codec keeps
+to it.
+
+**Source**: transformers' `EncodecModel`, in float32 as audiocraft runs it.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rerank.errors import WeightsError
+
+
+class Codec:
+    """An EnCodec model for one or two channels.
+
+    Args:
+        model: `transformers.EncodecModel`, mono.
+        channels: 2 codes left and right by themselves.
+
+    Raises:
+        WeightsError: the model works in chunks or levels its input, as those of MusicGen do not.
+    """
+
+    def __init__(self, model: Any, channels: int, device: torch.device) -> None:
+        config = model.config
+        if config.chunk_length_s is not None or config.normalize or config.audio_channels != 1:
+            raise WeightsError("the audio codec must be mono, without chunks and levelling, as those of MusicGen are")
+        self.model, self.channels, self.device = model.to(device, torch.float32).eval(), channels, device
+        self.sample_rate = int(config.sampling_rate)
+        self.hop = int(torch.tensor(config.upsampling_ratios).prod())
+
+    @torch.inference_mode()
+    def decode(self, codes: Tensor) -> Tensor:
+        """Return the audio of each clip.
+
+        Shape:
+            `[clips, codebooks, frames]` -> `[clips, channels, frames * hop]`, on the CPU
+        """
+        clips, codebooks, frames = codes.shape
+        alone = codes.to(self.device, torch.int64).reshape(clips, codebooks // self.channels, self.channels, frames)
+        alone = alone.transpose(1, 2).reshape(1, clips * self.channels, -1, frames)
+        made: Tensor = self.model.decode(alone, audio_scales=[None]).audio_values
+        return made.reshape(clips, self.channels, -1).float().cpu()
+
+    @torch.inference_mode()
+    def encode(self, waveform: Tensor) -> Tensor:
+        """Return the codes of a clip; what is left of a last frame is filled with silence.
+
+        Shape:
+            `[channels, time]` -> `[codebooks, frames]`, int64, on the CPU
+        """
+        found: Tensor = self.model.encode(waveform[:, None].to(self.device)).audio_codes[0]
+        return found.transpose(0, 1).flatten(0, 1).cpu()
