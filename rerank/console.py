@@ -162,8 +162,10 @@ def print_models(generators: Sequence["Entry"], rewards: Sequence["Entry"]) -> N
 
 def _weights(entry: "Entry") -> str:
     """Return how large the weights are and whether they are here."""
+    if entry.download is None and entry.info is None:
+        return "a folder of yours" if entry.marker else "?"
     if entry.download is None:
-        return "?" if entry.info is None else "nothing to download"
+        return "nothing to download"
     return f"{entry.download.size / 1e9:.1f} GB, {'on this machine' if entry.download.is_cached() else 'not here yet'}"
 
 

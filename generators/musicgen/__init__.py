@@ -49,8 +49,8 @@ class MusicGen:
     """A MusicGen model as a generator.
 
     A candidate depends on its seed, the prompt and these options alone. On a CPU its codes are the same, to the bit,
-    alone and in any batch; on a GPU they are at a fixed batch size, as other sizes add in another order there. The first
-    frames of a longer candidate are those of a shorter one.
+    alone and in any batch; on a GPU they are at a fixed batch size, as other sizes add in another order there. A longer
+    candidate begins as a shorter one does, but for the last three frames of that one.
 
     Args:
         path: folder with a model as transformers saves it; None downloads `repository`.
@@ -118,7 +118,7 @@ class MusicGen:
             conditions=frozenset(follows),  # type: ignore[arg-type]  # a set of literals
             licence=LICENCE,
         )
-        self._melody_checked = False
+        self._hears_melodies = False  # until it is asked
 
     def generate(
         self,
@@ -176,18 +176,12 @@ class MusicGen:
 
     def _sides(self, prompt: Prompt) -> list[Side]:
         reference = prompt.reference if self._checkpoint.follows_melody else None
-        if reference is not None and not self._melody_checked:
-            self._check_melody(prompt.text, reference)
-            self._melody_checked = True
+        if reference is not None and not self._hears_melodies:
+            self._hears_melodies = self._checkpoint.hears_melodies()
+            if not self._hears_melodies:
+                raise WeightsError("the model hears no difference between two melodies; leave the reference out")
         sides = self._checkpoint.sides(prompt.text, self._negative, reference)
         return sides if self._sampling.guidance > 1 else sides[:1]
-
-    def _check_melody(self, text: str, reference: Audio) -> None:
-        """Refuse a model that makes nothing of a melody: some releases of transformers lost it without a word."""
-        begin = torch.full((self._engine.codebooks, 1), self._engine.special)
-        with_it, without = (self._engine.logits(self._checkpoint.side(text, one), begin) for one in (reference, None))
-        if torch.equal(with_it, without):
-            raise WeightsError("the model hears no difference between the reference and none; leave the reference out")
 
     def _fitting(self, columns: int, sides: Sequence[Side]) -> int:
         """Return how many candidates fit the free memory, with their tables and what decoding them takes."""
@@ -234,4 +228,6 @@ def _resolve_dtype(name: str, device: torch.device) -> torch.dtype:
 
 def _free_memory(device: torch.device) -> int:
     """Return the free memory of a device, in bytes."""
-    return int(torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available)
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)

@@ -81,7 +81,18 @@ class Checkpoint:
         states = self._read_text(text) if text.strip() else None
         if not self.follows_melody:
             return Side(text=states)
-        return Side(prefix=self._prefix(states, reference))
+        classes = int(self._config.num_chroma)
+        melody = melody_of(reference, self.codec.sample_rate, classes) if reference else no_melody(classes)
+        return Side(prefix=self._prefix(states, melody))
+
+    def hears_melodies(self) -> bool:
+        """Return whether two melodies make a difference: some releases of transformers lost them without a word."""
+        begin = torch.full((self.engine.codebooks, 1), self.engine.special)
+        one = no_melody(int(self._config.num_chroma))
+        first, second = (
+            self.engine.logits(Side(prefix=self._prefix(None, melody)), begin) for melody in (one, one.roll(6, 1))
+        )
+        return not torch.equal(first, second)
 
     def sides(self, text: str, negative: str, reference: Audio | None) -> list[Side]:
         """Return both sides of the guidance; the other one is as long, so that columns stand in the same places."""
@@ -102,10 +113,9 @@ class Checkpoint:
         return states
 
     @torch.inference_mode()
-    def _prefix(self, states: Tensor | None, reference: Audio | None) -> Tensor:
+    def _prefix(self, states: Tensor | None, melody: Tensor) -> Tensor:
         """Return what stands before the columns of a melody model: melody, repeated to its length, and text."""
-        classes, length = int(self._config.num_chroma), int(self._config.chroma_length)
-        melody = melody_of(reference, self.codec.sample_rate, classes) if reference else no_melody(classes)
+        length = int(self._config.chroma_length)
         repeated = melody.repeat(math.ceil(length / len(melody)), 1)[:length]
         parts: list[Tensor] = [self._melody_out(repeated.to(self.device))]
         return torch.cat(parts if states is None else [*parts, states])

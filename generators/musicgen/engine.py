@@ -15,7 +15,7 @@ there is guidance, all of them with the other side. What passes from layer to la
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -34,12 +34,15 @@ BUCKET = 128
 _REPORTED = 25
 """Steps on a GPU between two reports."""
 
+_FEW = 64
+"""Places of the past, or tokens of a text, that are multiplied one by one on a CPU."""
+
 logger = logging.getLogger("rerank")
 
 OnStep = Callable[[int, int], None]
 
 Texts = list[tuple[Tensor, Tensor]]
-"""Keys and values of a text for each layer, `[1, heads, tokens, width]`."""
+"""Keys and values of a text for each layer, as in `Tables` with one row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +73,7 @@ class Side(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """Keys and values of what is past, for each layer `[rows, heads, places, width]`."""
+    """Values of what is past, for each layer `[rows, heads, places, width]`, and keys: on a CPU `[.., width, places]`."""
 
     keys: list[Tensor]
     values: list[Tensor]
@@ -181,6 +184,10 @@ class Engine(nn.Module):
         """Return the memory that one more candidate takes in the tables."""
         return 2 * len(self.layers) * sides * places * self.dim * self.dtype.itemsize
 
+    def products(self) -> Iterator[tuple[str, RowLinear]]:
+        """Yield the name of every product with weights, and what computes it."""
+        return ((name, part) for name, part in self.named_modules() if isinstance(part, RowLinear))
+
     def _begin(
         self, sides: Sequence[Side], columns: Tensor, known: int, numbers: Tensor, sampling: Sampling
     ) -> tuple[_State, Tensor]:
@@ -194,7 +201,9 @@ class Engine(nn.Module):
         past = self._tables(candidates * len(sides), places)
         for tables, parts in zip(past, first, strict=True):
             for table, part in zip(tables, parts, strict=True):
-                table[:, :, :shared] = part.repeat_interleave(candidates, dim=0)
+                table[tuple(slice(length) for length in (None, *part.shape[1:]))] = part.repeat_interleave(
+                    candidates, dim=0
+                )
         state = _State(
             past=past,
             texts=texts,
@@ -210,11 +219,11 @@ class Engine(nn.Module):
     def _next(self, state: _State, length: int) -> None:
         """Compute one more column; `length` is that of the past with it."""
         if self.captures:
-            length = -(-length // BUCKET) * BUCKET
+            bucket = -(-length // BUCKET) * BUCKET
             try:
-                if length not in state.graphs:
-                    state.graphs[length] = self._capture(state, length)
-                state.graphs[length].replay()
+                if bucket not in state.graphs:
+                    state.graphs[bucket] = self._capture(state, bucket)
+                state.graphs[bucket].replay()
                 return
             except RuntimeError as error:
                 if isinstance(error, torch.OutOfMemoryError):
@@ -225,15 +234,17 @@ class Engine(nn.Module):
 
     def _capture(self, state: _State, length: int) -> Any:
         """Return a graph of one step; the state is as before."""
-        before = state.column.clone(), state.place.clone()
+        column, place = state.column.clone(), state.place.clone()
         with torch.cuda.device(self.device):
             aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch does not annotate it
             aside.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(aside):
-                self._step(state, length)  # libraries set themselves up in the first call, which cannot be captured
-            torch.cuda.current_stream().wait_stream(aside)
-            state.column.copy_(before[0])
-            state.place.copy_(before[1])
+            try:
+                with torch.cuda.stream(aside):
+                    self._step(state, length)  # libraries set themselves up in the first call, which no graph can hold
+            finally:
+                torch.cuda.current_stream().wait_stream(aside)
+                state.column.copy_(column)
+                state.place.copy_(place)
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
                 self._step(state, length)
@@ -246,11 +257,11 @@ class Engine(nn.Module):
         hidden = hidden + state.positions.index_select(0, state.place)
         hidden = hidden.repeat(len(state.texts), 1, 1)
         # where steps are captured, the attention is over more places than are filled
-        mask = (torch.arange(length, device=self.device) <= state.place)[None, None, None] if self.captures else None
+        mask = torch.arange(length, device=self.device)[None] <= state.place if self.captures else None
         for index, layer in enumerate(self.layers):
             assert isinstance(layer, _Layer)
             keys, values = state.past.keys[index], state.past.values[index]
-            hidden = hidden + layer.attend_past(hidden, keys, values, state.place, length, mask=mask)
+            hidden = hidden + layer.attend_past(hidden, keys, values, state.place, length, mask)
             layer.attend_text(hidden, [None if text is None else text[index] for text in state.texts])
             hidden = hidden + layer.widen(hidden)
         self._fill(state, self._logits(hidden[:, 0]))
@@ -279,9 +290,10 @@ class Engine(nn.Module):
         length = hidden.shape[1]
         hidden = hidden + self._positions(length)
         places = torch.arange(length, device=self.device)
+        mask = places[None] <= places[:, None]
         for index, layer in enumerate(self.layers):
             assert isinstance(layer, _Layer)
-            hidden = hidden + layer.attend_past(hidden, past.keys[index], past.values[index], places, length)
+            hidden = hidden + layer.attend_past(hidden, past.keys[index], past.values[index], places, length, mask)
             layer.attend_text(hidden, [None if text is None else text[index] for text in texts])
             hidden = hidden + layer.widen(hidden)
         return hidden
@@ -307,11 +319,12 @@ class Engine(nn.Module):
         return found.to(self.device, torch.float32)
 
     def _tables(self, rows: int, places: int) -> Tables:
-        shape = (rows, self.heads, places, self.dim // self.heads)
-        keys, values = (
-            [torch.zeros(shape, dtype=self.dtype, device=self.device) for _ in self.layers] for _ in range(2)
-        )
-        return Tables(keys, values)
+        def table(*shape: int) -> list[Tensor]:
+            return [torch.zeros(rows, self.heads, *shape, dtype=self.dtype, device=self.device) for _ in self.layers]
+
+        width = self.dim // self.heads
+        keys = table(width, places) if self.device.type == "cpu" else table(places, width)
+        return Tables(keys, table(places, width))
 
     @staticmethod
     def _prefix(sides: Sequence[Side]) -> int:
@@ -341,21 +354,22 @@ class _Layer(nn.Module):
             self.text_read = linear(text.k_proj, text.v_proj)
 
     def attend_past(
-        self, hidden: Tensor, keys: Tensor, values: Tensor, places: Tensor, length: int, mask: Tensor | None = None
+        self, hidden: Tensor, keys: Tensor, values: Tensor, places: Tensor, length: int, mask: Tensor | None
     ) -> Tensor:
-        """Put keys and values of new states in their `places`, and return what attention to all of them adds.
-
-        Without a mask, several new states are the first ones, each attending to those before it.
+        """Put keys and values of new states in their `places`, and return what attention to the first `length` adds.
 
         Shape:
-            `[rows, new, dim]` -> `[rows, new, dim]`
+            `[rows, new, dim]` -> `[rows, new, dim]`; mask `[new, length]`, True where there is attention
         """
         query, key, value = self._split(self.past_in(self.past_norm(hidden).to(self.dtype)), 3)
-        keys.index_copy_(2, places, key)
         values.index_copy_(2, places, value)
-        found = F.scaled_dot_product_attention(
-            query, keys[:, :, :length], values[:, :, :length], attn_mask=mask, is_causal=hidden.shape[1] > 1
-        )
+        values = values[:, :, :length]
+        if hidden.device.type == "cpu":
+            keys.index_copy_(3, places, key.transpose(2, 3))
+            found = _attend(query, keys[..., :length], values, mask)
+        else:
+            keys.index_copy_(2, places, key)
+            found = F.scaled_dot_product_attention(query, keys[:, :, :length], values, attn_mask=mask)
         out: Tensor = self.past_out(found.transpose(1, 2).flatten(2))
         return out.float()
 
@@ -369,14 +383,17 @@ class _Layer(nn.Module):
             if text is None:
                 continue
             (query,) = self._split(self.text_in(self.text_norm(rows).to(self.dtype)), 1)
-            keys, values = (part.expand(len(rows), -1, -1, -1) for part in text)
-            found = F.scaled_dot_product_attention(query, keys, values)
+            if hidden.device.type == "cpu":
+                found = _attend(query, *text, mask=None)
+            else:
+                keys, values = (part.expand(len(rows), -1, -1, -1) for part in text)
+                found = F.scaled_dot_product_attention(query, keys, values)
             rows += self.text_out(found.transpose(1, 2).flatten(2)).float()
 
     def read_text(self, text: Tensor) -> tuple[Tensor, Tensor]:
-        """Shape: `[tokens, dim]` -> keys and values `[1, heads, tokens, width]`."""
+        """Shape: `[tokens, dim]` -> keys and values `[1, heads, tokens, width]`, keys on a CPU `[1, heads, width, tokens]`."""
         keys, values = self._split(self.text_read(text[None].to(self.dtype)), 2)
-        return keys, values
+        return (keys.transpose(2, 3).contiguous() if text.device.type == "cpu" else keys), values
 
     def widen(self, hidden: Tensor) -> Tensor:
         """Shape: `[rows, new, dim]` -> `[rows, new, dim]`."""
@@ -387,3 +404,26 @@ class _Layer(nn.Module):
         """Shape: `[rows, new, parts * dim]` -> parts times `[rows, heads, new, width]`."""
         rows, new, _ = joined.shape
         return torch.unbind(joined.reshape(rows, new, parts, self.heads, -1).permute(2, 0, 3, 1, 4))
+
+
+def _attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+    """Return scaled dot-product attention, on a CPU.
+
+    torch's own is slow there for one query, in bfloat16 four times; products with keys that lie with their places last
+    read them in one go. Few places are multiplied one by one: for small products it depends on how many rows there are
+    which way torch takes, and with it the last bits.
+
+    Shape:
+        query `[rows, heads, new, width]`, keys `[1 or rows, heads, width, length]`, values
+        `[1 or rows, heads, length, width]`, mask `[new, length]` -> `[rows, heads, new, width]`
+    """
+    rows, heads, new, width = query.shape
+    query, length = query * width**-0.5, values.shape[2]
+    if new == 1 and length <= _FEW:
+        likely = (query.float().transpose(2, 3) * keys).sum(2).softmax(-1)
+        return (likely[..., None] * values).sum(2, keepdim=True).to(query.dtype)
+    scores = torch.bmm(query.flatten(0, 1), keys.expand(rows, -1, -1, -1).flatten(0, 1)).float()
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    likely = scores.softmax(-1).to(values.dtype)
+    return torch.bmm(likely, values.expand(rows, -1, -1, -1).flatten(0, 1)).reshape(rows, heads, new, width)

@@ -4,6 +4,8 @@
 `MusicgenMelodyFeatureExtractor` and without the separation of instruments that is left to the user there too.
 """
 
+import logging
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,7 +14,10 @@ from transformers.audio_utils import chroma_filter_bank
 
 from rerank.audio import Audio, resample, to_mono
 
+logger = logging.getLogger("rerank")
+
 _WINDOW, _HOP = 16_384, 4_096
+
 LONGEST = 30.0
 """Seconds of a reference that are listened to."""
 
@@ -28,6 +33,8 @@ def melody_of(reference: Audio, sample_rate: int, classes: int) -> Tensor:
     Shape:
         `[1 + time // 4096, classes]`, one 1 in each row
     """
+    if reference.duration > LONGEST:
+        logger.warning("only the first %g s of the reference are heard; it has %.1f s", LONGEST, reference.duration)
     heard = resample(to_mono(reference), sample_rate).waveform[0, : round(LONGEST * sample_rate)]
     waveform = torch.from_numpy(np.ascontiguousarray(heard))
     missing = max(0, _WINDOW - len(waveform))

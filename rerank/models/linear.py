@@ -25,7 +25,6 @@ class PackedLinear(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None, rows: int = 512) -> None:
         super().__init__()
-        self.outputs = weight.shape[0]
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), rows)
         self.bias = None if bias is None else bias.detach()
 
@@ -68,6 +67,7 @@ class RowLinear(nn.Module):
 
     def __init__(self, weight: Tensor, rows: int = 20) -> None:
         super().__init__()
+        self.outputs, self.inputs = weight.shape
         on_cpu = weight.device.type == "cpu"
         # not where it is measured to be faster: the choice must be the same each time, for it changes the last bits
         self.packed = PackedLinear(weight, rows=rows) if on_cpu and has_packing() else None
