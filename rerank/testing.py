@@ -22,15 +22,17 @@ from rerank.scoring import Rewards, not_finite, score_each
 _TEXT = "slow sad piano in a minor key"
 _OTHER_TEXT = "fast happy drums and bass, 150 bpm"
 _LYRICS = "la la la, the moon is rising"
+_OTHER_LYRICS = "go home, go home, we see the sea"
 _SEEDS = (3, 4, 7)
 
 
 def check_generator(generator: Generator, *, duration: float | None = None, tolerance: float = 1e-4) -> None:
-    """Check a generator: it makes about a dozen candidates.
+    """Check a generator: it makes about fifteen candidates.
 
     Checked are: what `info` declares; one candidate per seed, in order, with its index, seed, sample rate, channels,
     duration and finite samples; that a candidate is the same made again, made alone and made among fewer, and another
-    for another seed; that the parts of a prompt it does not declare change nothing; that progress only goes up.
+    for another seed; that each part of a prompt changes the audio if it is declared, and nothing if it is not; that
+    progress only goes up, and that what `on_progress` raises, as on Ctrl-C, gets through and leaves the generator intact.
 
     Args:
         generator: to check.
@@ -50,13 +52,14 @@ def check_generator(generator: Generator, *, duration: float | None = None, tole
     _check_candidates(taken, generator.info, duration)
     _check_progress(reports)
     _check_seeds(generator, prompt, duration, taken, tolerance)
+    if reports:
+        _check_stop(generator, prompt, duration, taken[0], tolerance)
     for part in ("text", "lyrics", "reference"):
-        if part not in generator.info.conditions:
-            with_part = _prompt(generator.info.conditions | {part})
-            again = list(generator.generate(with_part, _SEEDS[:1], duration))
-            _require(
-                _same(taken[0], again[0], tolerance), f"info does not declare {part!r}, yet {part} changes the audio"
-            )
+        declared = part in generator.info.conditions
+        other = _prompt(generator.info.conditions | {part}, changed=part if declared else None)
+        same = _same(taken[0], next(iter(generator.generate(other, _SEEDS[:1], duration))), tolerance)
+        _require(declared or same, f"info does not declare {part!r}, yet {part} changes the audio")
+        _require(not (declared and same), f"info declares {part!r}, yet the audio does not depend on it")
 
 
 def check_reward(reward: Reward, *, audio: Sequence[Audio] = (), tolerance: float = 1e-4) -> None:
@@ -88,7 +91,7 @@ def check_reward(reward: Reward, *, audio: Sequence[Audio] = (), tolerance: floa
     _require_close(together, alone, tolerance, "the reward of a piece depends on its batch")
     backwards = reward.score(prepared, pieces[::-1])[::-1]
     _require_close(together, backwards, tolerance, "the reward of a piece depends on the order")
-    reward.score(reward.prepare(_prompt(reward.info.conditions, text=_OTHER_TEXT)), pieces)
+    reward.score(reward.prepare(_prompt(reward.info.conditions, changed="text")), pieces)
     again = reward.score(prepared, pieces)
     _require_close(together, again, tolerance, "a prepared prompt gives other rewards after another one was used")
     _require(list(reward.score(prepared, [])) == [], "score([]) must return an empty list")
@@ -162,6 +165,23 @@ def _check_seeds(
     _require(not _same(taken[0], taken[1], tolerance), "two seeds give the same audio")
 
 
+class _Stopped(Exception):
+    """What a caller raises to stop."""
+
+
+def _check_stop(generator: Generator, prompt: Prompt, duration: float, first: Candidate, tolerance: float) -> None:
+    def stop(progress: Progress) -> None:
+        raise _Stopped
+
+    try:
+        list(generator.generate(prompt, _SEEDS, duration, on_progress=stop))
+    except _Stopped:
+        again = next(iter(generator.generate(prompt, _SEEDS[:1], duration)))
+        _require(_same(first, again, tolerance), "a candidate differs after another run was stopped")
+        return
+    raise ConformanceError("what on_progress raises does not stop the generator; let it through")
+
+
 def _same(one: Candidate, other: Candidate, tolerance: float) -> bool:
     if one.audio is None or other.audio is None:
         return one.audio is other.audio
@@ -197,11 +217,15 @@ def _require(kept: bool, broken: str) -> None:
         raise ConformanceError(broken)
 
 
-def _prompt(conditions: Iterable[str], text: str = _TEXT) -> Prompt:
+def _prompt(conditions: Iterable[str], changed: str | None = None) -> Prompt:
+    """Return a prompt with these parts, `changed` another one than usual."""
+    text = _OTHER_TEXT if changed == "text" else _TEXT
+    lyrics = _OTHER_LYRICS if changed == "lyrics" else _LYRICS
+    reference = _tone(311.0 if changed == "reference" else 220.0, 22_050, 1)
     return Prompt(
         text if "text" in conditions else "",
-        _LYRICS if "lyrics" in conditions else None,
-        _tone(220.0, 22_050, 1) if "reference" in conditions else None,
+        lyrics if "lyrics" in conditions else None,
+        reference if "reference" in conditions else None,
     )
 
 

@@ -22,7 +22,7 @@ SAMPLE_RATE = 16_000
 
 
 class ToyGenerator:
-    """Plays eight random notes a second; the text and the lyrics change the notes, if it follows them.
+    """Plays eight random notes a second; every part of the prompt changes the notes.
 
     Args:
         conditions: the parts of a prompt that it follows.
@@ -58,7 +58,8 @@ class ToyGenerator:
         *,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> Iterator[Candidate]:
-        words = zlib.crc32(f"{prompt.text}\n{prompt.lyrics}\n{prompt.reference is not None}".encode())
+        heard = prompt.reference.waveform.tobytes() if prompt.reference else b""
+        words = zlib.crc32(f"{prompt.text}\n{prompt.lyrics}\n".encode() + heard)
         for index, seed in enumerate(seeds):
             time.sleep(self.pause)
             if seed in self.failing:

@@ -1,5 +1,6 @@
 """The conformance checks pass what keeps its promises and catch each broken one."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -74,6 +75,25 @@ def test_a_generator_that_breaks_a_promise_is_caught(
 def test_a_generator_that_follows_more_than_it_declares_is_caught() -> None:
     with pytest.raises(ConformanceError, match="does not declare 'lyrics', yet lyrics changes the audio"):
         check_generator(ToyGenerator(conditions=("text",)))
+
+
+def test_a_generator_that_follows_less_than_it_declares_is_caught() -> None:
+    deaf = _Filtered(conditions=("text", "lyrics"))
+    with pytest.raises(ConformanceError, match="declares 'lyrics', yet the audio does not depend on it"):
+        check_generator(deaf)
+
+
+def test_a_generator_that_cannot_be_stopped_is_caught() -> None:
+    class Unstoppable(_Filtered):
+        def generate(self, prompt: Prompt, *args: Any, **options: Any) -> Iterator[Candidate]:
+            report = options.pop("on_progress", None)
+            for candidate in super().generate(prompt, *args, **options):
+                yield candidate
+                with contextlib.suppress(Exception):
+                    report(Progress("generating", candidate.index + 1, 3))
+
+    with pytest.raises(ConformanceError, match="what on_progress raises does not stop the generator"):
+        check_generator(Unstoppable())
 
 
 def test_progress_that_goes_back_is_caught() -> None:

@@ -38,7 +38,7 @@ class Codec:
             raise WeightsError("the audio codec must be mono, without chunks and levelling, as those of MusicGen are")
         self.model, self.channels, self.device = model.to(device, torch.float32).eval(), channels, device
         self.sample_rate = int(config.sampling_rate)
-        self.hop = math.prod(config.upsampling_ratios)
+        self.hop = int(math.prod(config.upsampling_ratios))
         layers = list(self.model.decoder.layers)
         recurrent = [
             place for place, layer in enumerate(layers) if any(isinstance(m, nn.LSTM) for m in layer.modules())
