@@ -229,6 +229,22 @@ BUILT_IN = (
     ),
     Entry(
         kind="generator",
+        name="stable-audio-open-small",
+        target="rerank.generators.stable_audio_small:StableAudioSmall",
+        download=Download(
+            2_880_000_000,
+            {
+                "stabilityai/stable-audio-open-small": ("model_config.json", "model.safetensors"),
+                "t5-base": ("config.json", "model.safetensors", "tokenizer.json"),
+            },
+        ),
+        marker="model_config.json",
+        info=GeneratorInfo(
+            name="stable-audio-open-small", sample_rate=44_100, channels=2, max_duration=11.88, licence=_STABILITY
+        ),
+    ),
+    Entry(
+        kind="generator",
         name="stable-audio-3",
         target="rerank.generators.stable_audio:StableAudio3",
         marker="duration_embedder/config.json",

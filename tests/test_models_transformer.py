@@ -2,9 +2,12 @@
 
 import math
 import re
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from scipy import special
 from torch import Tensor
 
 from rerank.models.transformer import (
@@ -187,3 +190,61 @@ def test_positions_differ_and_stay_within_one() -> None:
     assert table.shape == (2000, 192)
     assert float(table.abs().max()) <= 1.0
     assert float(torch.cdist(table[None, :200], table[None, :200])[0].fill_diagonal_(9).min()) > 0.1
+
+
+def test_decoder_layer_is_the_published_formula() -> None:
+    """The cross-attention variant has no recorded numbers: it is written out here in numpy, loop by loop."""
+    heads, width, dim = 2, 20, 32
+    layer = DecoderLayer(dim, heads=heads, dim_head=width)
+    random = torch.Generator().manual_seed(3)
+    for parameter in layer.parameters():
+        parameter.data = 0.3 * torch.randn(parameter.shape, generator=random) + (parameter.ndim == 1)
+    x, memory = (torch.randn(2, length, dim, generator=random) for length in (5, 7))
+    mask, memory_mask = torch.ones(2, 5, dtype=torch.bool), torch.ones(2, 7, dtype=torch.bool)
+    mask[1, 4:], memory_mask[0, 5:] = False, False
+    with torch.inference_mode():
+        found = layer(Tokens(x, mask), Tokens(memory, memory_mask)).values.numpy()
+    weights = {name: value.double().numpy() for name, value in layer.state_dict().items()}
+    for item in range(2):
+        expected = _decoder_layer(
+            x[item].double().numpy(), memory[item].double().numpy(), mask[item], memory_mask[item], weights, heads
+        )
+        np.testing.assert_allclose(found[item], expected, atol=2e-5)
+
+
+def _decoder_layer(x: Any, memory: Any, mask: Any, memory_mask: Any, weights: dict[str, Any], heads: int) -> Any:
+    def norm(rows: Any, gamma: Any) -> Any:
+        centred = rows - rows.mean(-1, keepdims=True)
+        return gamma * centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
+
+    def softmax(rows: Any) -> Any:
+        powers = np.exp(rows - rows.max(-1, keepdims=True))
+        return powers / powers.sum(-1, keepdims=True)
+
+    def unit(rows: Any) -> Any:
+        return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
+
+    def attend(kind: str, asking: Any, asked: Any, valid: Any, lengths: bool) -> Any:
+        q = asking @ weights[f"{kind}.to_q.weight"].T
+        k, v = np.split(asked @ weights[f"{kind}.to_kv.weight"].T, 2, axis=-1)
+        merged = []
+        for head in range(heads):
+            width = q.shape[1] // heads
+            part = slice(head * width, (head + 1) * width)
+            if lengths:  # lengths are 1, times a learned scale; the logits are multiplied by 8
+                scaled = unit(q[:, part]) * weights[f"{kind}.q_scale"], unit(k[:, part]) * weights[f"{kind}.k_scale"]
+                logits = 8 * scaled[0] @ scaled[1].T
+            else:
+                logits = q[:, part] @ k[:, part].T / np.sqrt(width)
+            logits[:, ~valid.numpy()] = -1e9
+            merged.append(softmax(logits) @ v[:, part])
+        return np.concatenate(merged, axis=-1) @ weights[f"{kind}.to_out.0.weight"].T
+
+    h = norm(x, weights["self_attn.norm.learned_gamma"])
+    x = x + attend("self_attn", h, h, mask, lengths=True)
+    asked = norm(memory, weights["cross_attn.norm_kv.learned_gamma"])
+    x = x + attend("cross_attn", norm(x, weights["cross_attn.norm_q.learned_gamma"]), asked, memory_mask, lengths=False)
+    wide = norm(x, weights["ffn.0.learned_gamma"]) @ weights["ffn.1.weight"].T
+    value, gate = np.split(wide, 2, axis=-1)
+    gelu = gate * 0.5 * (1 + special.erf(gate / np.sqrt(2)))
+    return x + (value * gelu) @ weights["ffn.4.weight"].T

@@ -100,7 +100,7 @@ def autocast(device: torch.device, precision: Precision) -> Iterator[None]:
     """Compute without gradients, at a precision; float32 is float32 on a GPU too, also in convolutions."""
     half = precision != "float32"
     exact = device.type == "cuda" and not half
-    flags = torch.backends.cudnn.flags(allow_tf32=False) if exact else contextlib.nullcontext()
+    flags = torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if exact else contextlib.nullcontext()
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half), flags:
         yield
 

@@ -1,0 +1,299 @@
+"""Stable Audio Open Small of Stability AI: 11 s of 44.1 kHz stereo from text, in eight steps.
+
+A text encoder reads the prompt; a transformer turns noise into latents of audio, told the text and the length; a
+decoder makes them audio. The weights come in the layout of stable-audio-tools, which is not needed.
+
+**Conventions**: durations in seconds. What a candidate is made of is drawn on the CPU by a random number generator of
+its own: its first noise, then that of each step but the last. On a CPU, in float32, it is what stable-audio-tools makes
+of `seed=seed, batch_size=1`, but that the library rounds the text encoder and, so published, the decoder to float16.
+
+**Source**: Novack et al. 2025, arXiv:2505.08175; `stabilityai/stable-audio-open-small`, weights under the Stability AI
+Community License; sampler and conditions after stable-audio-tools 0.0.19 (code MIT), by whose outputs they were checked.
+"""
+
+import itertools
+import logging
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from transformers import T5Config, T5EncoderModel
+
+from rerank.data import Prompt
+from rerank.errors import WeightsError
+from rerank.generators.diffusion import Diffusion, check_options, resolve_dtype
+from rerank.models import stable_audio_dit
+from rerank.models.hub import Source, read_json
+from rerank.models.oobleck import PREFIX, OobleckConfig, read_decoder
+from rerank.models.published import read_tokenizer
+from rerank.models.stable_audio_dit import Dit, DitConfig, NumberEmbedding
+from rerank.models.weights import load_strictly, read_weights, say_licence
+from rerank.protocols import GeneratorInfo
+from rerank.rewards.device import resolve_device
+
+NAME = "stable-audio-open-small"
+REPOSITORY = "stabilityai/stable-audio-open-small"
+LICENCE = "Stability AI Community License (free below 1 million US$ of revenue a year)"
+
+_DIT = "model.model."
+_SECONDS = "conditioner.conditioners.seconds_total.embedder."
+_KNOWN = (f"{_DIT}*", f"{_SECONDS}*", f"{PREFIX}*", "pretransform.model.encoder.*")
+"""Weights of the published file; those of the encoder of audio are not used."""
+
+_NOISIEST, _CLEANEST = -6.0, 2.0  # logarithms of signal to noise between which the steps lie
+
+logger = logging.getLogger("rerank")
+
+
+class StableAudioSmall(Diffusion):
+    """Stable Audio Open Small: up to 11.88 s from text.
+
+    It denoises its whole length whatever the duration, which it is told and then cut to; only what is kept is decoded.
+    The weights are gated: accept their licence on the hub once, and log in. On a CPU candidates are made one by one and
+    are the same to the last digit however many are asked for; with a larger `batch_size`, or on a GPU, they are so to
+    what the hardware adds otherwise for another batch size.
+
+    Args:
+        path: folder with `model_config.json` and `model.safetensors`; None downloads (2.0 GB) to the hub's cache, once.
+        repository: on the hub, in that layout.
+        revision: branch, tag or commit on the hub; None for its main branch. A folder has none.
+        text_encoder: folder with `config.json`, `model.safetensors` and `tokenizer.json` of T5; None downloads the one
+            that the config names, `t5-base` (0.9 GB), once.
+        device: "auto", "cpu", "cuda".
+        dtype: "float32", "float16", "bfloat16", of products within the transformer; "auto" is bfloat16 on a GPU, else
+            float32. Text encoder, decoder and all that is added up stay in float32.
+        steps: of denoising, 1 to 1,000; it is made for 8.
+        batch_size: how many candidates are made at once, at most, 1 to 1,024; None is 1 on a CPU and 16 elsewhere.
+
+    Raises:
+        WeightsError: a file is missing, broken, cannot be downloaded or is of another model.
+        InvalidInput: an option cannot be used.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str | Path | None = None,
+        repository: str = REPOSITORY,
+        revision: str | None = None,
+        text_encoder: str | Path | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        steps: int = 8,
+        batch_size: int | None = None,
+    ) -> None:
+        self._device = resolve_device(device)
+        if batch_size is None:
+            batch_size = 1 if self._device.type == "cpu" else 16
+        check_options(steps=steps, guidance=None, batch_size=batch_size)
+        number = resolve_dtype(dtype, self._device, torch.bfloat16)
+        source = Source.given(path, repository, revision)
+        described = source.file("model_config.json")
+        self._config = config = SmallConfig.of(read_json(described))
+        encoder = Source.named(config.text_encoder, described)
+        if text_encoder is not None:
+            encoder = Source.given(text_encoder, config.text_encoder, None)
+        say_licence(NAME, LICENCE)
+        self._tokenizer, text_model = read_text_encoder(encoder, config.dit.token_dim)
+        weights = source.file("model.safetensors")
+        dit, seconds, decoder = build_small(config, read_weights(weights), str(weights))
+        dit.compute_in(number)
+        self._text_model, self._dit = text_model.to(self._device), dit.to(self._device)
+        self._seconds, self._decoder = seconds.to(self._device), decoder.to(self._device)
+        info = GeneratorInfo(
+            name=NAME,
+            sample_rate=config.sample_rate,
+            channels=config.decoder.channels,
+            max_duration=math.floor(100 * config.samples / config.sample_rate) / 100,
+            licence=LICENCE,
+        )
+        super().__init__(None, info, steps=steps, guidance=1.0, negative_prompt=None, batch_size=batch_size)
+
+    @torch.inference_mode()
+    def _request(self, prompt: Prompt, samples: int) -> dict[str, Any]:
+        config = self._config
+        text = self._read(prompt.text)
+        span = config.longest - config.shortest
+        seconds = min(max(samples / config.sample_rate, config.shortest), config.longest)
+        length = self._seconds(torch.tensor([(seconds - config.shortest) / span], device=self._device))
+        # the length is a token of the text as well
+        frames = min(config.frames, math.ceil(samples / config.decoder.hop) + config.decoder.reach)
+        return {"text": torch.cat([text, length[:, None]], 1), "length": length, "frames": frames}
+
+    def _read(self, text: str) -> Tensor:
+        """Return the tokens of a text; where there are fewer than the model reads, the others are zeros and count too.
+
+        Shape:
+            -> `[1, tokens, token_dim]`
+        """
+        encoding, most = self._tokenizer.encode(text), self._config.tokens
+        ids = encoding.ids
+        if len(ids) > most:
+            # models read so many tokens and no more; the last one says that the text ends
+            left = text[encoding.offsets[most - 1][0] :].strip()
+            told = "%s reads no more of the text: its last %d characters are left out, %.60r"
+            logger.warning(told, NAME, len(left), left)
+            ids = [*ids[: most - 1], ids[-1]]
+        read = self._text_model(input_ids=torch.tensor([ids], device=self._device)).last_hidden_state
+        tokens: Tensor = nn.functional.pad(read, (0, 0, 0, most - len(ids)))
+        return tokens
+
+    @torch.inference_mode()
+    def _sample(
+        self, request: Mapping[str, Any], generators: list[torch.Generator], on_step: Callable[[int], None]
+    ) -> Tensor:
+        shape = (self._config.dit.channels, self._config.frames)
+
+        def noise() -> Tensor:
+            return torch.stack([torch.randn(shape, generator=one) for one in generators]).to(self._device)
+
+        def velocity(latents: Tensor, time: float) -> Tensor:
+            moment = torch.tensor([time], device=self._device)
+            found: Tensor = self._dit(latents, moment, request["text"], request["length"])
+            return found
+
+        latents = ping_pong(velocity, noise, self._steps, on_step)[..., : request["frames"]]
+        # one by one: the same for any batch, and the peak of memory is that of one
+        return torch.cat([self._decoder(one[None]) for one in latents])
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallConfig:
+    """What a published `model_config.json` says.
+
+    Attributes:
+        dit: of the transformer.
+        decoder: of the autoencoder.
+        sample_rate: of the audio, in Hz.
+        samples: of audio that it makes.
+        text_encoder: a repository on the hub, or a folder beside the config.
+        tokens: of the text that it reads.
+        shortest, longest: durations that it can be told, in seconds.
+    """
+
+    dit: DitConfig
+    decoder: OobleckConfig
+    sample_rate: int
+    samples: int
+    text_encoder: str
+    tokens: int
+    shortest: float
+    longest: float
+
+    @property
+    def frames(self) -> int:
+        """Of the latents."""
+        return self.samples // self.decoder.hop
+
+    @classmethod
+    def of(cls, published: Mapping[str, Any]) -> "SmallConfig":
+        """Return what it says.
+
+        Raises:
+            WeightsError: it lacks something, or is that of another model.
+        """
+        try:
+            model = published["model"]
+            diffusion, conditions = model["diffusion"], model["conditioning"]
+            kind = (published["model_type"], diffusion["type"], diffusion.get("diffusion_objective", "v"))
+            if kind != ("diffusion_cond", "dit", "rf_denoiser"):
+                raise WeightsError(f"a model of the kind {kind!r} is not supported; expected that of {NAME}")
+            known = {one["id"]: (one["type"], one["config"]) for one in conditions["configs"]}
+            told = (sorted(known), diffusion["cross_attention_cond_ids"], diffusion["global_cond_ids"])
+            if told != (["prompt", "seconds_total"], ["prompt", "seconds_total"], ["seconds_total"]):
+                raise WeightsError(f"a model that is told {told!r} is not supported; expected what {NAME} is told")
+            (text_kind, text), (seconds_kind, seconds) = known["prompt"], known["seconds_total"]
+            found = cls(
+                dit=DitConfig.of(diffusion["config"]),
+                decoder=OobleckConfig.of(model["pretransform"]),
+                sample_rate=int(published["sample_rate"]),
+                samples=int(published["sample_size"]),
+                text_encoder=str(text["t5_model_name"]),
+                tokens=int(text.get("max_length", 128)),
+                shortest=float(seconds["min_val"]),
+                longest=float(seconds["max_val"]),
+            )
+            widths = {found.dit.token_dim, found.dit.global_dim, conditions["cond_dim"]}
+        except (KeyError, TypeError, ValueError) as error:
+            raise WeightsError(f"a config of {NAME} lacks {error}") from error
+        if (text_kind, seconds_kind) != ("t5", "number") or text.get("project_out") or len(widths) > 1:
+            raise WeightsError(f"a model with the conditions {conditions!r} is not supported; expected those of {NAME}")
+        if found.decoder.latent_channels != found.dit.channels:
+            raise WeightsError(
+                f"latents of {found.dit.channels} channels do not fit a decoder of {found.decoder.latent_channels}"
+            )
+        return found
+
+
+def build_small(
+    config: SmallConfig, weights: Mapping[str, Tensor], where: str
+) -> tuple[Dit, NumberEmbedding, nn.Module]:
+    """Return transformer, embedding of the duration and decoder, with their weights; these come from `where`.
+
+    Raises:
+        MissingDependency: diffusers is not installed.
+        WeightsError: a weight is missing, not known, or of another shape.
+    """
+    with torch.device("meta"):
+        dit, seconds = Dit(config.dit).eval(), NumberEmbedding(config.dit.global_dim).eval()
+    formulas = [_DIT + name for name in stable_audio_dit.UNUSED]
+    for part, prefix in ((dit, _DIT), (seconds, _SECONDS)):
+        others = [pattern for pattern in _KNOWN if not pattern.startswith(prefix)]
+        load_strictly(part, weights, where=where, prefix=prefix, unused=[*others, *formulas])
+    return dit, seconds, read_decoder(config.decoder, weights, where)
+
+
+def read_text_encoder(source: Source, width: int) -> tuple[Tokenizer, nn.Module]:
+    """Return the tokenizer and the encoder of a T5, whose tokens are to be of this width.
+
+    Raises:
+        WeightsError: a file is missing, broken, cannot be downloaded or does not fit.
+    """
+    config = T5Config.from_dict(read_json(source.file("config.json")))
+    if config.d_model != width:
+        raise WeightsError(f"the text encoder is {config.d_model} wide, and the model takes text {width} wide")
+    with torch.device("meta"):
+        model: nn.Module = T5EncoderModel(config)
+    path = source.file("model.safetensors")
+    load_strictly(model, read_weights(path), where=str(path), unused=["decoder.*", "lm_head.weight"])
+    # one table, which moves to the device once
+    model.get_submodule("encoder").embed_tokens = model.shared
+    return read_tokenizer(source.file("tokenizer.json")), model.eval()
+
+
+def times(steps: int) -> list[float]:
+    """Return how much is noise before each step, and after the last: from 1 to 0, even in the signal-to-noise ratio.
+
+    >>> [round(time, 3) for time in times(4)]
+    [1.0, 0.982, 0.881, 0.5, 0.0]
+    """
+    inner = torch.sigmoid(-torch.linspace(_NOISIEST, _CLEANEST, steps + 1)).tolist()[1:-1]
+    return [1.0, *inner, 0.0]
+
+
+def ping_pong(
+    velocity: Callable[[Tensor, float], Tensor], noise: Callable[[], Tensor], steps: int, on_step: Callable[[int], None]
+) -> Tensor:
+    """Return latents made of noise: each step takes all noise away and adds fresh noise, less and less.
+
+    Args:
+        velocity: of the flow, for latents of which a part is noise.
+        noise: returns fresh noise; it is called once for each step.
+        steps: of denoising.
+        on_step: is told how many steps are done.
+
+    Source:
+        the sampler of the paper, arXiv:2505.08175.
+    """
+    latents = noise()
+    for done, (now, then) in enumerate(itertools.pairwise(times(steps)), 1):
+        latents = latents - now * velocity(latents, now)
+        if then > 0:
+            latents = (1 - then) * latents + then * noise()
+        on_step(done)
+    return latents
