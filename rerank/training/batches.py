@@ -29,8 +29,8 @@ TEXTS, LYRICS = 48, 24
 GRID_PROMPTS, GRID_CLIPS = 4, 2
 """Prompts in a grid, and candidates of its own that each of them brings."""
 
-LYRICS_GRIDS = 3
-"""Grids of lyrics in a batch, of other kinds there is one: how words sound is what is learnt last."""
+LYRICS_GRIDS, MORE_LYRICS_GRIDS = 3, 6
+"""Grids of lyrics in a batch, where of other kinds there is one, and in a batch of lyrics alone."""
 
 SHORTEST = 3.0
 """Seconds of the shortest window that is cut out of the clips."""
@@ -176,11 +176,21 @@ class Batches:
         builder.add_grid(self.with_text, lambda row: Parts(text=self.shards[row[0]].texts[row[1]]))
         builder.add_grid(self.with_text, lambda row: Parts(text=_fresh_text(rng)))
         builder.add_grid(self.with_reference, lambda row: Parts(reference=self.reference(*row)))
-        for _ in range(LYRICS_GRIDS):
-            builder.add_grid(
-                self.sung, lambda row: Parts(lyrics=respelled(rng, self.shards[row[0]].lyrics[row[1]])), self.singing
-            )
+        self._add_lyrics(builder, LYRICS_GRIDS)
         return builder.finish()
+
+    def for_lyrics(self, step: int) -> PairBatch:
+        """Return lyrics alone, in grids."""
+        builder = _Builder(self, np.random.default_rng([self.seed, 4, step]))
+        self._add_lyrics(builder, MORE_LYRICS_GRIDS)
+        return builder.finish()
+
+    def _add_lyrics(self, builder: "_Builder", grids: int) -> None:
+        def parts(row: tuple[int, int]) -> Parts:
+            return Parts(lyrics=respelled(builder.rng, self.shards[row[0]].lyrics[row[1]]))
+
+        for _ in range(grids):
+            builder.add_grid(self.sung, parts, self.singing)
 
     def singing(self, row: tuple[int, int]) -> list[int]:
         """Return which candidates of a prompt of the data sing."""

@@ -66,6 +66,7 @@ class TrainOptions:
         shards: of data.
         shard_prompts: prompts in a shard, with four clips each.
         tower_steps, preference_steps, truth_steps: length of the three stages.
+        lyrics_steps: the last of them, in which lyrics are also learnt by themselves: they come last.
         prompts: per step, with four candidates each.
         learning_rate: at its highest.
         processes: that render data.
@@ -78,7 +79,8 @@ class TrainOptions:
     shard_prompts: int = 50
     tower_steps: int = 2000
     preference_steps: int = 500
-    truth_steps: int = 2000
+    truth_steps: int = 1800
+    lyrics_steps: int = 1000
     prompts: int = 8
     learning_rate: float = 1.2e-3
     processes: int = 2
@@ -89,7 +91,7 @@ class TrainOptions:
         for name in ("shards", "shard_prompts", "prompts", "processes", "checkpoint_every", "truth_steps"):
             if getattr(self, name) < 1:
                 raise InvalidInput(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("seed", "tower_steps", "preference_steps"):
+        for name in ("seed", "tower_steps", "preference_steps", "lyrics_steps"):
             if getattr(self, name) < 0:
                 raise InvalidInput(f"{name} must not be negative, got {getattr(self, name)}")
         if self.shards * self.shard_prompts < self.prompts:
@@ -242,7 +244,7 @@ class Trainer:
             if stage == "towers":
                 losses = self.tower_losses(self.batches.for_towers(self.step))
             else:
-                losses = self.reward_losses(self.batches.for_reward(self.step), noisy=stage == "preferences")
+                losses = self.joint_losses(noisy=stage == "preferences")
         total = torch.stack(list(losses.values())).sum()
         self.optimizer.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
@@ -270,6 +272,17 @@ class Trainer:
             "spelling": 2 * self.heads.lyrics_loss(words, spelling_targets(lyrics, words.values.shape[1])),
         }
 
+    def joint_losses(self, noisy: bool) -> dict[str, Tensor]:
+        """Return all losses of a step after the towers."""
+        batch = self.batches.for_reward(self.step)
+        losses = self.reward_losses(batch, noisy)
+        repeated = self.text_losses(batch.texts, batch.lyrics)
+        losses |= {name: REPEATED * loss for name, loss in repeated.items()}
+        if self.step >= self.options.steps - self.options.lyrics_steps and self.batches.sung:
+            alone = self.reward_losses(self.batches.for_lyrics(self.step), noisy)
+            losses |= {f"lyrics: {name}": loss for name, loss in alone.items()}
+        return losses
+
     def reward_losses(self, batch: PairBatch, noisy: bool) -> dict[str, Tensor]:
         """Return the losses of prompts with candidates: of preferences (`noisy`) or of the truth."""
         first, length = batch.window
@@ -289,8 +302,6 @@ class Trainer:
             "match": 2 * self.heads.match_loss(joined, batch.matches),
             "preference": preference_loss(rewards, batch, noisy),
         }
-        repeated = self.text_losses(batch.texts, batch.lyrics)
-        losses |= {name: REPEATED * loss for name, loss in repeated.items()}
         return losses if noisy else losses | {"regression": regression_loss(rewards, batch.truth)}
 
     def tokens_of(self, clips: Sequence[Clip]) -> Tensor:
