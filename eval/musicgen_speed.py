@@ -35,7 +35,8 @@ from rerank.data import Prompt
 from rerank.errors import InvalidInput
 from rerank.eval.machine import machine
 from rerank.eval.random_musicgen import Sizes, save_random_musicgen
-from rerank.generators.musicgen import DTYPES, MusicGen
+from rerank.generators.dtypes import DTYPES
+from rerank.generators.musicgen import MusicGen
 from rerank.generators.musicgen.sampling import guide, keep_top
 from rerank.protocols import Progress
 from rerank.rewards.device import has_fast_bfloat16, resolve_device

@@ -17,7 +17,8 @@ from torch import Tensor
 from rerank.audio import Audio, resample, to_mono
 from rerank.data import Prompt
 from rerank.errors import InvalidInput
-from rerank.generators.diffusion import Diffusion, check_options, fitting, load, resolve_dtype, tokens
+from rerank.generators.diffusion import Diffusion, check_options, fitting, load, tokens
+from rerank.generators.dtypes import resolve_dtype
 from rerank.models.hub import Source
 from rerank.protocols import GeneratorInfo
 from rerank.rewards.device import resolve_device

@@ -15,7 +15,8 @@ from torch import Tensor
 from transformers import GPT2LMHeadModel
 
 from rerank.data import Prompt
-from rerank.generators.diffusion import Diffusion, check_options, fitting, load, logger, resolve_dtype, tokens
+from rerank.generators.diffusion import Diffusion, check_options, fitting, load, logger, tokens
+from rerank.generators.dtypes import resolve_dtype
 from rerank.models.hub import Source
 from rerank.models.weights import say_licence
 from rerank.protocols import GeneratorInfo

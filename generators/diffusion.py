@@ -54,8 +54,6 @@ _FILES = (
 )
 """Of a component, named so that copies in half precision and pickles of the same weights are not downloaded."""
 
-_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-
 _MAX_STEPS = 1000
 _MAX_BATCH_SIZE = 1024
 
@@ -170,23 +168,6 @@ def check_options(
     if not isinstance(negative_prompt, str | None):
         raise InvalidInput(f"negative_prompt must be a str, got {type(negative_prompt).__name__}; pass it in quotes")
     check_whole("batch_size", batch_size, 1, _MAX_BATCH_SIZE)
-
-
-def resolve_dtype(name: str, device: torch.device, half: torch.dtype) -> torch.dtype:
-    """Return the type of number called `name`; "auto" is `half` on a GPU that has it, else float32.
-
-    Raises:
-        InvalidInput: there is no such type.
-    """
-    if name in _DTYPES:
-        return _DTYPES[name]
-    if name != "auto":
-        raise InvalidInput(f"unknown dtype {name!r}; use 'auto' or one of: {', '.join(_DTYPES)}")
-    if device.type != "cuda":
-        return torch.float32
-    with torch.cuda.device(device):
-        known = half != torch.bfloat16 or torch.cuda.is_bf16_supported(including_emulation=False)
-    return half if known else torch.float32
 
 
 def load(

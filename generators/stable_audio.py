@@ -24,9 +24,9 @@ from rerank.generators.diffusion import (
     fitting,
     load,
     missing,
-    resolve_dtype,
     tokens,
 )
+from rerank.generators.dtypes import resolve_dtype
 from rerank.models.hub import Source
 from rerank.models.weights import say_licence
 from rerank.protocols import GeneratorInfo

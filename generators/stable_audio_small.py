@@ -26,7 +26,8 @@ from transformers import T5Config, T5EncoderModel
 
 from rerank.data import Prompt
 from rerank.errors import WeightsError
-from rerank.generators.diffusion import Diffusion, check_options, resolve_dtype
+from rerank.generators.diffusion import Diffusion, check_options
+from rerank.generators.dtypes import resolve_dtype
 from rerank.models import stable_audio_dit
 from rerank.models.hub import Source, read_json
 from rerank.models.oobleck import PREFIX, OobleckConfig, read_decoder

@@ -27,10 +27,10 @@ from torch import Tensor, nn
 from rerank.audio import Audio, Waveform
 from rerank.data import Prompt
 from rerank.errors import InvalidInput, MissingDependency, WeightsError
-from rerank.generators import diffusion
 from rerank.generators.ace_step import AceStep
 from rerank.generators.audioldm2 import AudioLdm2
 from rerank.generators.diffusion import Diffusion
+from rerank.generators.dtypes import resolve_dtype
 from rerank.generators.stable_audio import StableAudio3, StableAudioOpen
 from rerank.models import hub
 from rerank.models.weights import say_licence
@@ -684,12 +684,12 @@ def test_other_options_are_checked() -> None:
 
 def test_auto_is_float32_on_a_cpu_and_half_precision_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = torch.device("cuda")
-    assert diffusion.resolve_dtype("auto", torch.device("cpu"), torch.float16) == torch.float32
+    assert resolve_dtype("auto", torch.device("cpu"), torch.float16) == torch.float32
     monkeypatch.setattr(torch.cuda, "device", lambda device: warnings.catch_warnings())
     for has_bfloat16, expected in ((True, torch.bfloat16), (False, torch.float32)):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, has=has_bfloat16: has)
-        assert diffusion.resolve_dtype("auto", gpu, torch.bfloat16) == expected
-        assert diffusion.resolve_dtype("auto", gpu, torch.float16) == torch.float16
+        assert resolve_dtype("auto", gpu, torch.bfloat16) == expected
+        assert resolve_dtype("auto", gpu, torch.float16) == torch.float16
 
 
 def test_a_missing_package_says_which_extra_to_install(

@@ -5,6 +5,7 @@ The models are small, with random weights, saved as the published ones are and l
 
 import dataclasses
 import logging
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from scipy import stats
 from torch import Tensor
 from transformers import (
@@ -494,6 +496,15 @@ def test_broken_weights_are_one_line(folders: dict[str, Path], tmp_path: Path) -
     with pytest.raises(WeightsError, match="cannot read the MusicGen model in") as caught:
         MusicGen(path=tmp_path, device="cpu")
     assert "\n" not in str(caught.value)
+
+
+def test_missing_weights_are_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(folders["mono"], tmp_path / "model")
+    weights = load_file(tmp_path / "model" / "model.safetensors")
+    del weights["decoder.model.decoder.layers.1.fc1.weight"]
+    save_file(weights, tmp_path / "model" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(WeightsError, match=r"are missing or do not fit it: decoder.model.decoder.layers.1.fc1.weight"):
+        MusicGen(path=tmp_path / "model", device="cpu")
 
 
 def test_precision(folders: dict[str, Path]) -> None:

@@ -12,6 +12,7 @@ from rerank.audio import Audio
 from rerank.data import Prompt
 from rerank.errors import InvalidInput
 from rerank.generators.synth.truth import alignment, musicality
+from rerank.generators.synth.voice import vowels_of
 from rerank.generators.synth.words import read_text
 from rerank.models.mini import MiniConfig
 from rerank.rewards.mini import load_mini
@@ -21,7 +22,7 @@ from rerank.training.card import model_card
 from rerank.training.cmi_mini import Trainer, TrainOptions, train
 from rerank.training.facts import audio_targets, spelling_targets, text_targets
 from rerank.training.losses import preference_loss, regression_loss
-from rerank.training.prompts import captions, lyrics, sentence
+from rerank.training.prompts import captions, lyrics, respelled, sentence
 
 OPTIONS = TrainOptions(
     shards=1,
@@ -29,6 +30,7 @@ OPTIONS = TrainOptions(
     tower_steps=2,
     preference_steps=2,
     truth_steps=2,
+    lyrics_steps=1,
     prompts=2,
     processes=1,
     checkpoint_every=1,
@@ -169,3 +171,39 @@ def test_the_model_card_says_what_it_was_trained_on() -> None:
     card = model_card(OPTIONS, report)
     assert "trained on synthetic music only" in card and "use `cmi-rm`" in card
     assert "| best-of-n gain, combined | 0.500 | 0.75 | **no** |" in card and "lyrics, combined" not in card
+
+
+def test_respelled_lyrics_are_sung_alike() -> None:
+    rng = np.random.default_rng(0)
+    for words in ("down the road, under the moon\nhold me", "", "hm\nbeautiful everything", lyrics(rng, "test")):
+        made = {respelled(rng, words) for _ in range(5)}
+        assert {tuple(vowels_of(one)) for one in made} == {tuple(vowels_of(words))}
+        assert {one.count("\n") for one in made} == {words.count("\n")}
+        assert len(made) > 1 or not vowels_of(words)
+
+
+def test_batches_of_lyrics_hold_lyrics_alone(data: Path) -> None:
+    shard = dataset.load(data / "data", 0)
+    batches = Batches([shard], seed=0, prompts=4)
+    batch = batches.for_lyrics(3)
+    assert batch.prompts and all(not text and words and reference is None for text, words, reference in batch.prompts)
+    assert all(shard.facts[clip.row].vowels and not clip.damaged for clip in batch.clips)
+    for (prompt, clip), truth in zip(
+        zip(batch.prompt_of.tolist(), batch.clip_of.tolist(), strict=True), batch.truth.tolist(), strict=True
+    ):
+        asked, sung = vowels_of(batch.prompts[prompt].lyrics), shard.facts[batch.clips[clip].row].vowels
+        share = np.mean([vowel == asked[place % len(asked)] for place, vowel in enumerate(sung)])
+        assert truth[0] == pytest.approx(share, abs=1e-6)
+    assert batches.for_lyrics(3).prompts == batch.prompts
+    assert batches.for_lyrics(4).prompts != batch.prompts
+
+
+def test_lessons_of_the_text_tower_go_on_and_lyrics_come_last(data: Path) -> None:
+    trainer = Trainer(data, OPTIONS)
+    trainer.listen()
+    trainer.step = OPTIONS.tower_steps
+    early = trainer.joint_losses(noisy=True)
+    trainer.step = OPTIONS.steps - 1
+    late = trainer.joint_losses(noisy=False)
+    assert {"match", "preference", "reading", "spelling"} == set(early)
+    assert set(late) - set(early) == {"regression", "lyrics: match", "lyrics: preference", "lyrics: regression"}

@@ -21,6 +21,7 @@ from rerank.audio import Audio, AudioLike, as_audio, resample, to_mono
 from rerank.data import Candidate, Prompt, check_whole
 from rerank.errors import InvalidInput, WeightsError
 from rerank.generators.batching import OnStep, in_batches
+from rerank.generators.dtypes import resolve_dtype
 from rerank.generators.musicgen.checkpoint import Checkpoint
 from rerank.generators.musicgen.engine import Sampling, Side
 from rerank.generators.musicgen.pattern import codes_of, columns_of, delays
@@ -35,8 +36,6 @@ LICENCE = "CC BY-NC 4.0 (not for commercial use)"
 
 LONGEST = 30.0
 """Seconds that MusicGen was trained on; beyond them it loses its way."""
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 _MOST = {"cpu": 16, "cuda": 64}
 """Candidates of a batch: from about there on, more at once are not faster, and come later."""
@@ -58,8 +57,8 @@ class MusicGen:
         name: that it goes by.
         revision: branch, tag or commit on the hub; None for its main branch.
         device: "auto" for the GPU if there is one.
-        dtype: of the transformer: "float32", "bfloat16", "float16"; "auto" is bfloat16 where the hardware multiplies it,
-            else float32, on a GPU float16. Text encoder and codec are in float32, as in audiocraft.
+        dtype: of the transformer: "float32", "bfloat16", "float16"; "auto" is float16 on a GPU, as in audiocraft, bfloat16
+            on a CPU that multiplies it, else float32. Text encoder and codec are in float32, as in audiocraft.
         temperature: 1 samples as trained, 0 takes the likeliest token each time.
         top_k: tokens that can be drawn; 0 for all.
         guidance: how far to follow the prompt; 1 for not more than it was trained to, and half the work.
@@ -100,7 +99,8 @@ class MusicGen:
             raise InvalidInput(f"generator {name!r} needs path=, a folder with a MusicGen model")
         if negative_prompt.strip() and guidance == 1:
             raise InvalidInput("negative_prompt needs guidance above 1; with guidance 1 there is no other side")
-        self.dtype = _resolve_dtype(dtype, torch_device)
+        quick = torch.bfloat16 if has_fast_bfloat16() else torch.float32
+        self.dtype = resolve_dtype(dtype, torch_device, torch.float16, on_cpu=quick)
         self._sampling = Sampling(temperature=float(temperature), top_k=int(top_k), guidance=float(guidance))
         self._negative, self._batch_size, self._device = negative_prompt, batch_size, torch_device
         source = Source.given(path, repository or "", revision)
@@ -214,16 +214,6 @@ class MusicGen:
                 f"codes must be whole numbers below {special}, [{codebooks}, frames], got {codes.dtype} {codes.shape}; "
                 "take those of a candidate of this model"
             )
-
-
-def _resolve_dtype(name: str, device: torch.device) -> torch.dtype:
-    if name == "auto":
-        if device.type == "cuda":
-            return torch.float16
-        return torch.bfloat16 if device.type == "cpu" and has_fast_bfloat16() else torch.float32
-    if name not in DTYPES:
-        raise InvalidInput(f"unknown dtype {name!r}; use 'auto' or one of: {', '.join(DTYPES)}")
-    return DTYPES[name]
 
 
 def _free_memory(device: torch.device) -> int:

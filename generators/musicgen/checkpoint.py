@@ -58,13 +58,22 @@ class Checkpoint:
             raise WeightsError(f"{folder} holds a model of type {kind}; expected one of: {', '.join(_CLASSES)}")
         try:
             with _quiet():
-                model: Any = _CLASSES[kind].from_pretrained(
-                    folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
+                model, loaded = _CLASSES[kind].from_pretrained(
+                    folder,
+                    dtype=torch.float32,
+                    use_safetensors=True,
+                    local_files_only=True,
+                    output_loading_info=True,
                 )
                 self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         # what is wrong with files is told by whatever reads them
         except Exception as error:
             raise WeightsError(f"cannot read the MusicGen model in {folder}: {one_line(error)}") from error
+        # transformers fills what is missing with random numbers
+        missing = [key for key in loaded["missing_keys"] if not key.endswith("embed_positions.weights")]
+        if missing or loaded["mismatched_keys"]:
+            wrong = ", ".join(str(key) for key in [*missing, *loaded["mismatched_keys"]][:3])
+            raise WeightsError(f"weights of the MusicGen model in {folder} are missing or do not fit it: {wrong}")
         self._config, self.follows_melody, self.device = model.config, kind == "musicgen_melody", device
         self._text_encoder = model.text_encoder.to(device, torch.float32).eval()
         self._text_out = getattr(model, "enc_to_dec_proj", torch.nn.Identity()).to(device)

@@ -51,7 +51,9 @@ the training split of MusicCaps (Google, CC BY-SA 4.0), from templates and with 
 First {tower_steps} steps in which the towers learn facts of sound and text; then, with the audio tower frozen and as in
 the paper, {preference_steps} steps of Bradley-Terry on noisy preferences (label smoothing 0.2) and {truth_steps} steps
 of Bradley-Terry and tanh-scaled regression on the truth, with modality dropout. Each step takes {step_prompts} prompts
-with four candidates, right and wrong ones, and texts, lyrics and references by themselves.
+with four candidates, right and wrong ones, and texts, lyrics and references by themselves, and the text tower repeats
+its first lessons. Lyrics are written anew in each step, in other words with the same vowels, so that they cannot be learnt
+by heart; in the last {lyrics_steps} steps there are many more of them.
 
 ## Limits
 
@@ -86,5 +88,6 @@ def model_card(options: TrainOptions, report: Mapping[str, Any]) -> str:
         tower_steps=options.tower_steps,
         preference_steps=options.preference_steps,
         truth_steps=options.truth_steps,
+        lyrics_steps=min(options.lyrics_steps, options.truth_steps),
         step_prompts=options.prompts,
     )
