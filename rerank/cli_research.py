@@ -23,7 +23,7 @@ def train_cmi_mini(
     seed: Annotated[int, typer.Option(help="Of the data, the weights and all choices.")] = 0,
     shards: Annotated[int | None, typer.Option(help="Of 200 clips and 60 MB each; 60 by default.")] = None,
     steps: Annotated[
-        str | None, typer.Option(help="Of the three parts of training; 2000,500,1800 by default.", metavar="A,B,C")
+        str | None, typer.Option(help="Of the three parts of training; 2000,500,1900 by default.", metavar="A,B,C")
     ] = None,
     prompts: Annotated[int, typer.Option(help="Captions that the report is over.")] = 200,
 ) -> None:
@@ -152,7 +152,7 @@ def eval_musicgen_speed(
 def _stages(steps: str) -> dict[str, int]:
     numbers = steps.split(",")
     if len(numbers) != 3 or not all(number.strip().isdecimal() for number in numbers):
-        raise typer.BadParameter(f"--steps {steps!r} must be three whole numbers, such as 2000,500,1800")
+        raise typer.BadParameter(f"--steps {steps!r} must be three whole numbers, such as 2000,500,1900")
     names = ("tower_steps", "preference_steps", "truth_steps")
     return dict(zip(names, map(int, numbers), strict=True))
 

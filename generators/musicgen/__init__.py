@@ -3,6 +3,7 @@
     checkpoint  the model as published, and what it makes of text and melody
     pattern     in which column stands which frame of which codebook
     sampling    guidance, top-k, and a stream of random numbers for each candidate
+    layer       one layer of the transformer
     engine      the transformer, one column at a time, for all candidates
     codec       EnCodec: codes to audio and back
 
@@ -89,6 +90,8 @@ class MusicGen:
         batch_size: int | None = None,
     ) -> None:
         torch_device = resolve_device(device)
+        if torch_device.type == "mps":
+            raise InvalidInput("MusicGen does not run on device 'mps', which has no float64; use 'cpu'")
         for label, value, low in (("temperature", temperature, 0.0), ("guidance", guidance, 1.0)):
             if not is_number(value) or not low <= value <= 100.0:
                 raise InvalidInput(f"{label} must be a number from {low:g} to 100, got {value!r}")

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rerank.errors import one_line
+from rerank.generators.musicgen.layer import Layer
 from rerank.generators.musicgen.pattern import TO_DRAW
 from rerank.generators.musicgen.sampling import draw, guide
 from rerank.models.linear import RowLinear
@@ -33,9 +34,6 @@ BUCKET = 128
 
 _REPORTED = 25
 """Steps on a GPU between two reports."""
-
-_FEW = 64
-"""Places of the past, or tokens of a text, that are multiplied one by one on a CPU."""
 
 logger = logging.getLogger("rerank")
 
@@ -128,7 +126,7 @@ class Engine(nn.Module):
         self.heads_out = RowLinear(torch.cat([head.weight.detach() for head in decoder.lm_heads]).to(device, dtype))
         self.layers = nn.ModuleList()
         while len(inner.layers):
-            self.layers.append(_Layer(inner.layers[0], self.heads, dtype, device))
+            self.layers.append(Layer(inner.layers[0], self.heads, dtype, device))
             del inner.layers[0]  # layer by layer, so that the weights are never there twice
 
     @torch.inference_mode()
@@ -259,7 +257,7 @@ class Engine(nn.Module):
         # where steps are captured, the attention is over more places than are filled
         mask = torch.arange(length, device=self.device)[None] <= state.place if self.captures else None
         for index, layer in enumerate(self.layers):
-            assert isinstance(layer, _Layer)
+            assert isinstance(layer, Layer)
             keys, values = state.past.keys[index], state.past.values[index]
             hidden = hidden + layer.attend_past(hidden, keys, values, state.place, length, mask)
             layer.attend_text(hidden, [None if text is None else text[index] for text in state.texts])
@@ -292,7 +290,7 @@ class Engine(nn.Module):
         places = torch.arange(length, device=self.device)
         mask = places[None] <= places[:, None]
         for index, layer in enumerate(self.layers):
-            assert isinstance(layer, _Layer)
+            assert isinstance(layer, Layer)
             hidden = hidden + layer.attend_past(hidden, past.keys[index], past.values[index], places, length, mask)
             layer.attend_text(hidden, [None if text is None else text[index] for text in texts])
             hidden = hidden + layer.widen(hidden)
@@ -303,7 +301,7 @@ class Engine(nn.Module):
         if side.text is None:
             return None
         text = side.text.to(self.device)
-        return [layer.read_text(text) for layer in self.layers if isinstance(layer, _Layer)]
+        return [layer.read_text(text) for layer in self.layers if isinstance(layer, Layer)]
 
     def _embed(self, tokens: Tensor) -> Tensor:
         """Shape: `[batch, codebooks, columns]` -> `[batch, columns, dim]`."""
@@ -329,101 +327,3 @@ class Engine(nn.Module):
     @staticmethod
     def _prefix(sides: Sequence[Side]) -> int:
         return 0 if sides[0].prefix is None else len(sides[0].prefix)
-
-
-class _Layer(nn.Module):
-    """One layer: attention to what is past, attention to a text (in models that have it), and the wide part."""
-
-    def __init__(self, source: Any, heads: int, dtype: torch.dtype, device: torch.device) -> None:
-        super().__init__()
-
-        def linear(*parts: nn.Linear) -> RowLinear:
-            return RowLinear(torch.cat([part.weight.detach() for part in parts]).to(device, dtype))
-
-        def norm(part: nn.LayerNorm) -> nn.LayerNorm:
-            return part.to(device, torch.float32)
-
-        self.heads, self.dtype, self.activation = heads, dtype, source.activation_fn
-        past, text = source.self_attn, getattr(source, "encoder_attn", None)
-        self.past_norm, self.wide_norm = norm(source.self_attn_layer_norm), norm(source.final_layer_norm)
-        self.past_in, self.past_out = linear(past.q_proj, past.k_proj, past.v_proj), linear(past.out_proj)
-        self.wide_in, self.wide_out = linear(source.fc1), linear(source.fc2)
-        if text is not None:
-            self.text_norm = norm(source.encoder_attn_layer_norm)
-            self.text_in, self.text_out = linear(text.q_proj), linear(text.out_proj)
-            self.text_read = linear(text.k_proj, text.v_proj)
-
-    def attend_past(
-        self, hidden: Tensor, keys: Tensor, values: Tensor, places: Tensor, length: int, mask: Tensor | None
-    ) -> Tensor:
-        """Put keys and values of new states in their `places`, and return what attention to the first `length` adds.
-
-        Shape:
-            `[rows, new, dim]` -> `[rows, new, dim]`; mask `[new, length]`, True where there is attention
-        """
-        query, key, value = self._split(self.past_in(self.past_norm(hidden).to(self.dtype)), 3)
-        values.index_copy_(2, places, value)
-        values = values[:, :, :length]
-        if hidden.device.type == "cpu":
-            keys.index_copy_(3, places, key.transpose(2, 3))
-            found = _attend(query, keys[..., :length], values, mask)
-        else:
-            keys.index_copy_(2, places, key)
-            found = F.scaled_dot_product_attention(query, keys[:, :, :length], values, attn_mask=mask)
-        out: Tensor = self.past_out(found.transpose(1, 2).flatten(2))
-        return out.float()
-
-    def attend_text(self, hidden: Tensor, texts: Sequence[tuple[Tensor, Tensor] | None]) -> None:
-        """Add to the rows of each side what attention to its text gives; without a text that is 0.
-
-        Shape:
-            hidden `[rows, new, dim]`, changed in place
-        """
-        for rows, text in zip(hidden.chunk(len(texts)), texts, strict=True):
-            if text is None:
-                continue
-            (query,) = self._split(self.text_in(self.text_norm(rows).to(self.dtype)), 1)
-            if hidden.device.type == "cpu":
-                found = _attend(query, *text, mask=None)
-            else:
-                keys, values = (part.expand(len(rows), -1, -1, -1) for part in text)
-                found = F.scaled_dot_product_attention(query, keys, values)
-            rows += self.text_out(found.transpose(1, 2).flatten(2)).float()
-
-    def read_text(self, text: Tensor) -> tuple[Tensor, Tensor]:
-        """Shape: `[tokens, dim]` -> keys and values `[1, heads, tokens, width]`, keys on a CPU `[1, heads, width, tokens]`."""
-        keys, values = self._split(self.text_read(text[None].to(self.dtype)), 2)
-        return (keys.transpose(2, 3).contiguous() if text.device.type == "cpu" else keys), values
-
-    def widen(self, hidden: Tensor) -> Tensor:
-        """Shape: `[rows, new, dim]` -> `[rows, new, dim]`."""
-        out: Tensor = self.wide_out(self.activation(self.wide_in(self.wide_norm(hidden).to(self.dtype))))
-        return out.float()
-
-    def _split(self, joined: Tensor, parts: int) -> tuple[Tensor, ...]:
-        """Shape: `[rows, new, parts * dim]` -> parts times `[rows, heads, new, width]`."""
-        rows, new, _ = joined.shape
-        return torch.unbind(joined.reshape(rows, new, parts, self.heads, -1).permute(2, 0, 3, 1, 4))
-
-
-def _attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-    """Return scaled dot-product attention, on a CPU.
-
-    torch's own is slow there for one query, in bfloat16 four times; products with keys that lie with their places last
-    read them in one go. Few places are multiplied one by one: for small products it depends on how many rows there are
-    which way torch takes, and with it the last bits.
-
-    Shape:
-        query `[rows, heads, new, width]`, keys `[1 or rows, heads, width, length]`, values
-        `[1 or rows, heads, length, width]`, mask `[new, length]` -> `[rows, heads, new, width]`
-    """
-    rows, heads, new, width = query.shape
-    query, length = query * width**-0.5, values.shape[2]
-    if new == 1 and length <= _FEW:
-        likely = (query.float().transpose(2, 3) * keys).sum(2).softmax(-1)
-        return (likely[..., None] * values).sum(2, keepdim=True).to(query.dtype)
-    scores = torch.bmm(query.flatten(0, 1), keys.expand(rows, -1, -1, -1).flatten(0, 1)).float()
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.inf)
-    likely = scores.softmax(-1).to(values.dtype)
-    return torch.bmm(likely, values.expand(rows, -1, -1, -1).flatten(0, 1)).reshape(rows, heads, new, width)

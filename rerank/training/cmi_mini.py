@@ -46,7 +46,7 @@ from rerank.training.prompts import captions, lyrics, sentence
 log = logging.getLogger("rerank")
 
 
-JOINT_RATE, JOINT_COSINE, COOL_DOWN = 0.7, 4000, 700
+JOINT_RATE, JOINT_COSINE, COOL_DOWN = 0.7, 4000, 500
 """Learning rate of the later stages, relative to that of the towers; steps in which it would fall by a cosine; and last
 steps in which it falls to nothing."""
 
@@ -79,8 +79,8 @@ class TrainOptions:
     shard_prompts: int = 50
     tower_steps: int = 2000
     preference_steps: int = 500
-    truth_steps: int = 1800
-    lyrics_steps: int = 1000
+    truth_steps: int = 1900
+    lyrics_steps: int = 1100
     prompts: int = 8
     learning_rate: float = 1.2e-3
     processes: int = 2
