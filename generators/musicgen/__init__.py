@@ -41,6 +41,9 @@ LONGEST = 30.0
 _MOST = {"cpu": 16, "cuda": 64}
 """Candidates of a batch: from about there on, more at once are not faster, and come later."""
 
+_CLIP_STEPS = 10
+"""Steps of the transformer that take about as long as decoding the codes of one candidate."""
+
 _MEMORY_SHARE = 0.5
 """Of the free memory that a batch may take."""
 
@@ -143,9 +146,13 @@ class MusicGen:
 
         def make(batch: Sequence[int], on_step: OnStep) -> list[tuple[NDArray[np.int16], Audio]]:
             numbers = torch.stack([numbers_of(seed, columns.shape[1] - 1, self._engine.codebooks) for seed in batch])
-            filled = self._engine.decode(sides, columns, numbers, self._sampling, on_step)
+            clips, steps = _CLIP_STEPS * len(batch), columns.shape[1]
+            filled = self._engine.decode(
+                sides, columns, numbers, self._sampling, lambda done, of: on_step(done * steps, of * (steps + clips))
+            )
             codes = codes_of(filled, self._delay).to(torch.int16).numpy()
-            return list(zip(codes, self._decode(codes, duration), strict=True))
+            audio = self._decode(codes, duration, lambda done: on_step(steps + _CLIP_STEPS * done, steps + clips))
+            return list(zip(codes, audio, strict=True))
 
         size = self._batch_size or self._fitting(columns.shape[1], sides)
         for index, (codes, audio) in enumerate(in_batches(seeds, size, make, on_progress)):
@@ -160,10 +167,12 @@ class MusicGen:
         self._check_codes(codes)
         return self._decode(codes[None], codes.shape[1] * self._codec.hop / self._codec.sample_rate)[0]
 
-    def _decode(self, codes: NDArray[np.int16], duration: float) -> list[Audio]:
+    def _decode(
+        self, codes: NDArray[np.int16], duration: float, on_clips: Callable[[int], None] = lambda done: None
+    ) -> list[Audio]:
         """Return the audio of each candidate, cut to the duration; `codes` is `[candidates, codebooks, frames]`."""
         rate = self._codec.sample_rate
-        made = self._codec.decode(torch.from_numpy(codes)).numpy()[..., : round(duration * rate)]
+        made = self._codec.decode(torch.from_numpy(codes), on_clips).numpy()[..., : round(duration * rate)]
         return [Audio(np.ascontiguousarray(waveform), rate) for waveform in made]
 
     def _frames(self, duration: float) -> int:

@@ -9,6 +9,7 @@ to it.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -47,8 +48,8 @@ class Codec:
         self._slow, self._wide = layers[:after], layers[after:]
 
     @torch.inference_mode()
-    def decode(self, codes: Tensor) -> Tensor:
-        """Return the audio of each clip.
+    def decode(self, codes: Tensor, on_clips: Callable[[int], None] = lambda done: None) -> Tensor:
+        """Return the audio of each clip; report how many clips are done.
 
         Shape:
             `[clips, codebooks, frames]` -> `[clips, channels, frames * hop]`, on the CPU
@@ -58,12 +59,13 @@ class Codec:
         hidden: Tensor = self.model.quantizer.decode(alone.permute(1, 0, 2, 3).flatten(1, 2))
         for layer in self._slow:
             hidden = layer(hidden)
-        made = []
+        made: list[Tensor] = []
         for group in torch.split(hidden, _GROUP.get(self.device.type, 1)):
             for layer in self._wide:
                 group = layer(group)
-            made.append(group.float().cpu())
-        return torch.cat(made).reshape(clips, self.channels, -1)
+            made += group.float().cpu()
+            on_clips(len(made) // self.channels)
+        return torch.stack(made).reshape(clips, self.channels, -1)
 
     @torch.inference_mode()
     def encode(self, waveform: Tensor) -> Tensor:
