@@ -88,7 +88,7 @@ class Source:
             return self.place
         place, wanted = self.place, list(patterns)
         return self._downloaded(
-            " ".join(wanted), lambda: snapshot_download(place, revision=self.revision, allow_patterns=wanted)
+            "model", lambda: snapshot_download(place, revision=self.revision, allow_patterns=wanted)
         )
 
     def _downloaded(self, name: str, download: Callable[[], str]) -> Path:
