@@ -281,6 +281,7 @@ def test_steps_over_buckets_are_the_plain_steps(models: dict[str, MusicGen], mon
     generator = models["mono"]
     plain = _codes(_made(generator, [1, 2], 4.0))
     monkeypatch.setattr(generator._engine, "captures", True)
+    monkeypatch.setattr(generator._engine, "bucket", BUCKET)
     monkeypatch.setattr(generator._engine, "_capture", _Replayed)
     assert np.array_equal(_codes(_made(generator, [1, 2], 4.0)), plain)
     assert lengths == [BUCKET, 2 * BUCKET]
@@ -295,6 +296,7 @@ def test_a_step_that_cannot_be_captured_is_run_plainly(
     generator = models["mono"]
     plain = _codes(_made(generator, [1]))
     monkeypatch.setattr(generator._engine, "captures", True)
+    monkeypatch.setattr(generator._engine, "bucket", BUCKET)
     monkeypatch.setattr(Engine, "_capture", refuse)
     with caplog.at_level(logging.WARNING, "rerank"):
         assert np.array_equal(_codes(_made(generator, [1])), plain)

@@ -30,7 +30,8 @@ from rerank.generators.musicgen.sampling import draw, guide
 from rerank.models.linear import RowLinear
 
 BUCKET = 128
-"""Places by which the attention of a captured step grows: there is one graph for each multiple."""
+"""Places by which the attention of a step grows on a GPU, where there is one graph for each multiple, and on a CPU in
+bfloat16, where each new shape is compiled first; what is not filled yet is masked."""
 
 _REPORTED = 25
 """Steps on a GPU between two reports."""
@@ -116,6 +117,7 @@ class Engine(nn.Module):
         super().__init__()
         inner, config = decoder.model.decoder, decoder.config
         self.dtype, self.device, self.captures = dtype, device, device.type == "cuda"
+        self.bucket = BUCKET if device.type == "cuda" or dtype != torch.float32 else 1
         self.codebooks, self.special = int(decoder.num_codebooks), int(config.pad_token_id)
         self.heads, self.dim = int(config.num_attention_heads), int(config.hidden_size)
         self.positions_of = inner.embed_positions.get_embedding
@@ -194,8 +196,7 @@ class Engine(nn.Module):
         first = self._tables(len(sides), shared)
         hidden = self._read(sides, columns[:, :known], first, texts)
         candidates, places = len(numbers), shared + columns.shape[1] - known
-        if self.captures:
-            places = -(-places // BUCKET) * BUCKET
+        places = self._whole(places)
         past = self._tables(candidates * len(sides), places)
         for tables, parts in zip(past, first, strict=True):
             for table, part in zip(tables, parts, strict=True):
@@ -216,12 +217,12 @@ class Engine(nn.Module):
 
     def _next(self, state: _State, length: int) -> None:
         """Compute one more column; `length` is that of the past with it."""
+        length = self._whole(length)
         if self.captures:
-            bucket = -(-length // BUCKET) * BUCKET
             try:
-                if bucket not in state.graphs:
-                    state.graphs[bucket] = self._capture(state, bucket)
-                state.graphs[bucket].replay()
+                if length not in state.graphs:
+                    state.graphs[length] = self._capture(state, length)
+                state.graphs[length].replay()
                 return
             except RuntimeError as error:
                 if isinstance(error, torch.OutOfMemoryError):
@@ -254,8 +255,7 @@ class Engine(nn.Module):
         hidden = self._embed(state.tokens.index_select(2, state.column))
         hidden = hidden + state.positions.index_select(0, state.place)
         hidden = hidden.repeat(len(state.texts), 1, 1)
-        # where steps are captured, the attention is over more places than are filled
-        mask = torch.arange(length, device=self.device)[None] <= state.place if self.captures else None
+        mask = torch.arange(length, device=self.device)[None] <= state.place if self.bucket > 1 else None
         for index, layer in enumerate(self.layers):
             assert isinstance(layer, Layer)
             keys, values = state.past.keys[index], state.past.values[index]
@@ -311,6 +311,10 @@ class Engine(nn.Module):
         """Shape: `[..., dim]` -> `[..., codebooks, vocabulary]`, float32."""
         out: Tensor = self.heads_out(self.norm(hidden).to(self.dtype))
         return out.float().reshape(*out.shape[:-1], self.codebooks, -1)
+
+    def _whole(self, places: int) -> int:
+        """Return the next multiple of a bucket."""
+        return -(-places // self.bucket) * self.bucket
 
     def _positions(self, places: int) -> Tensor:
         found: Tensor = self.positions_of(places, self.dim)

@@ -109,7 +109,8 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> 
     rows, heads, new, width = query.shape
     query, length = query * width**-0.5, values.shape[2]
     if new == 1 and length <= _FEW:
-        likely = (query.float().transpose(2, 3) * keys).sum(2).softmax(-1)
+        scores = (query.float().transpose(2, 3) * keys).sum(2)
+        likely = (scores if mask is None else scores.masked_fill(~mask, -torch.inf)).softmax(-1)
         return (likely[..., None] * values).sum(2, keepdim=True).to(query.dtype)
     scores = torch.bmm(query.flatten(0, 1), keys.expand(rows, -1, -1, -1).flatten(0, 1)).float()
     if mask is not None:
