@@ -1,5 +1,6 @@
 """A toy generator and a toy reward model: numpy only, a few milliseconds a candidate, installed as a plugin on demand."""
 
+import logging
 import time
 import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -19,6 +20,16 @@ hypothesis.settings.load_profile("rerank")
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLE_RATE = 16_000
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """Undo what a command sets up for its messages, which would else reach the tests after it."""
+    logger = logging.getLogger("rerank")
+    level, handlers = logger.level, list(logger.handlers)
+    yield
+    logger.setLevel(level)
+    logger.handlers[:] = handlers
 
 
 class ToyGenerator:
