@@ -37,6 +37,7 @@ from rerank.eval.machine import machine
 from rerank.eval.random_musicgen import Sizes, save_random_musicgen
 from rerank.generators.dtypes import DTYPES
 from rerank.generators.musicgen import MusicGen
+from rerank.generators.musicgen.checkpoint import quiet
 from rerank.generators.musicgen.sampling import guide, keep_top
 from rerank.protocols import Progress
 from rerank.rewards.device import has_fast_bfloat16, resolve_device
@@ -153,14 +154,16 @@ def _ours(folder: Path, dtype: str, options: MusicgenSpeedOptions, n: int) -> Ca
 
 
 def _theirs(folder: Path, dtype: str, device: torch.device, n: int) -> Callable[[float], None]:
-    model: Any = MusicgenForConditionalGeneration.from_pretrained(folder, dtype=DTYPES[dtype])
+    with quiet():
+        model: Any = MusicgenForConditionalGeneration.from_pretrained(folder, dtype=DTYPES[dtype])
     model.to(device).eval()
     inputs = AutoTokenizer.from_pretrained(folder)([TEXT] * n, padding=True, return_tensors="pt").to(device)
 
     def run(duration: float) -> None:
         torch.manual_seed(0)
         columns = round(duration * 50) + 3
-        made = model.generate(**inputs, do_sample=True, guidance_scale=3.0, top_k=250, max_new_tokens=columns)
+        with quiet():
+            made = model.generate(**inputs, do_sample=True, guidance_scale=3.0, top_k=250, max_new_tokens=columns)
         assert made.cpu().shape == (n, 1, (columns - 3) * 640)
 
     return run

@@ -1,24 +1,25 @@
 """Products on a CPU: equal to torch's, and the same for a row whatever rows are beside it."""
 
+import sys
+
 import pytest
 import torch
 from torch.nn import functional as F
 
 from rerank.models import linear
-from rerank.models.linear import PackedLinear, RowLinear, has_packing, packing_pays
+from rerank.models.linear import PackedLinear, RowLinear, has_packing
 
 
 def _random(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape))).to(dtype)
 
 
-@pytest.mark.skipif(not has_packing(), reason="this build of torch has no oneDNN")
+@pytest.mark.skipif(sys.platform == "darwin", reason="torch for macOS comes without oneDNN")
 def test_packed_is_the_plain_product() -> None:
     weight, bias, x = _random(48, 40), _random(48), _random(2, 7, 40)
     with torch.inference_mode():
         torch.testing.assert_close(PackedLinear(weight, bias)(x), F.linear(x, weight, bias), atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(PackedLinear(weight)(x), F.linear(x, weight), atol=1e-5, rtol=1e-5)
-    assert packing_pays() in (True, False)
 
 
 @pytest.mark.parametrize("in_blocks", [False, True])

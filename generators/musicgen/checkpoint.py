@@ -57,7 +57,7 @@ class Checkpoint:
         if kind not in _CLASSES:
             raise WeightsError(f"{folder} holds a model of type {kind}; expected one of: {', '.join(_CLASSES)}")
         try:
-            with _quiet():
+            with quiet():
                 model, loaded = _CLASSES[kind].from_pretrained(
                     folder,
                     dtype=torch.float32,
@@ -137,7 +137,7 @@ def _present(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the bars and warnings of transformers to itself: it warns of the special token of every MusicGen."""
     told: Any = logging  # not all of it is annotated
     before, bars = told.get_verbosity(), told.is_progress_bar_enabled()

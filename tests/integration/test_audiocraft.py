@@ -30,10 +30,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     torch.manual_seed(0)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        made = MusicGen.get_pretrained("debug", device="cpu")
-        # an empty pipeline knows no lemmas, and all words would be the same to the model
-        made.lm.condition_provider.conditioners["description"].tokenizer.lemma = False
-        yield made
+        yield _debug_model()
+
+
+def _debug_model() -> Any:
+    made = MusicGen.get_pretrained("debug", device="cpu")
+    # an empty pipeline knows no lemmas, and all words would be the same to the model
+    made.lm.condition_provider.conditioners["description"].tokenizer.lemma = False
+    return made
 
 
 @pytest.fixture
@@ -47,7 +51,7 @@ def melody_model(model: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
         return HTDemucs(stems, channels=8, depth=4, t_layers=1, t_heads=2, samplerate=44_100, segment=2).eval()
 
     monkeypatch.setattr(pretrained, "get_model", small)
-    melody = MusicGen.get_pretrained("debug", device="cpu")
+    melody = _debug_model()
     listener = conditioners.ChromaStemConditioner(
         16, sample_rate=32_000, n_chroma=12, radix2_exp=12, duration=4, match_len_on_eval=True, device="cpu"
     )
