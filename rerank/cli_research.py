@@ -21,9 +21,11 @@ Report = Annotated[Path | None, typer.Option("--output", "-o", help="File for th
 def train_cmi_mini(
     folder: Annotated[Path, typer.Argument(help="For data, checkpoints, weights and report.", metavar="DIR")],
     seed: Annotated[int, typer.Option(help="Of the data, the weights and all choices.")] = 0,
-    shards: Annotated[int | None, typer.Option(help="Of 200 clips and 60 MB each; 60 by default.")] = None,
+    shards: Annotated[
+        int | None, typer.Option(help="Of data, and as many of singing: 200 clips, 60 MB; 60 by default.")
+    ] = None,
     steps: Annotated[
-        str | None, typer.Option(help="Of the three parts of training; 2000,500,1900 by default.", metavar="A,B,C")
+        str | None, typer.Option(help="Of the four parts of training; 2000,600,500,1900 by default.", metavar="A,B,C,D")
     ] = None,
     prompts: Annotated[int, typer.Option(help="Captions that the report is over.")] = 200,
 ) -> None:
@@ -40,7 +42,7 @@ def train_cmi_mini(
     measured = AgreementOptions(prompts=prompts)
     chosen: dict[str, Any] = {"seed": seed}
     if shards is not None:
-        chosen["shards"] = shards
+        chosen["shards"] = chosen["sung_shards"] = shards
     if steps is not None:
         chosen |= _stages(steps)
     options = TrainOptions(**chosen)
@@ -151,9 +153,9 @@ def eval_musicgen_speed(
 
 def _stages(steps: str) -> dict[str, int]:
     numbers = steps.split(",")
-    if len(numbers) != 3 or not all(number.strip().isdecimal() for number in numbers):
-        raise typer.BadParameter(f"--steps {steps!r} must be three whole numbers, such as 2000,500,1900")
-    names = ("tower_steps", "preference_steps", "truth_steps")
+    if len(numbers) != 4 or not all(number.strip().isdecimal() for number in numbers):
+        raise typer.BadParameter(f"--steps {steps!r} must be four whole numbers, such as 2000,600,500,1900")
+    names = ("tower_steps", "lyrics_steps", "preference_steps", "truth_steps")
     return dict(zip(names, map(int, numbers), strict=True))
 
 

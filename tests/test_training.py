@@ -1,6 +1,8 @@
 """Training: prompts that do not overlap, data that is made again the same, runs that go on where they stopped."""
 
 import json
+import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,12 +22,13 @@ from rerank.training import dataset
 from rerank.training.batches import Batches
 from rerank.training.card import model_card
 from rerank.training.cmi_mini import Trainer, TrainOptions, train
-from rerank.training.facts import audio_targets, spelling_targets, text_targets
+from rerank.training.facts import audio_targets, followed_targets, spelling_targets, text_targets
 from rerank.training.losses import preference_loss, regression_loss
 from rerank.training.prompts import captions, lyrics, respelled, sentence
 
 OPTIONS = TrainOptions(
     shards=1,
+    sung_shards=1,
     shard_prompts=5,
     tower_steps=2,
     preference_steps=2,
@@ -40,9 +43,10 @@ OPTIONS = TrainOptions(
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with one small shard."""
+    """A folder with one small shard of each kind."""
     folder = tmp_path_factory.mktemp("training")
-    dataset.render(folder / "data", 1, 5, 0, 1, lambda done, total: None)
+    for name in ("data", "sung"):
+        dataset.render(folder / name, 1, 5, 0, 1, lambda done, total: None, sung=name == "sung")
     return folder
 
 
@@ -75,6 +79,13 @@ def test_a_shard_that_is_there_is_not_made_again(data: Path) -> None:
     seen: list[tuple[int, int]] = []
     dataset.render(data / "data", 1, 5, 0, 1, lambda done, total: seen.append((done, total)))
     assert seen == [(1, 1)] and path.stat().st_mtime_ns == before
+
+
+def test_prompts_of_sung_shards_all_have_lyrics(data: Path) -> None:
+    mixed, sung = (dataset.load(data / name, 0) for name in ("data", "sung"))
+    assert all(sung.lyrics) and not all(mixed.lyrics) and set(sung.references) == {-1}
+    assert mixed.facts != sung.facts
+    assert sum(bool(facts.vowels) for facts in sung.facts) > len(sung.facts) / 2
 
 
 def test_tower_batches_hold_clips_with_what_was_done_to_them(data: Path) -> None:
@@ -141,7 +152,8 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(data: Path, tmp_path: Path)
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     for folder in (whole, stopped):
         folder.mkdir()
-        (folder / "data").symlink_to(data / "data")
+        for name in ("data", "sung"):
+            (folder / name).symlink_to(data / name)
     train(whole, OPTIONS)
     first = Trainer(stopped, OPTIONS)
     for _ in range(3):
@@ -160,7 +172,7 @@ def test_a_folder_with_another_run_is_refused(tmp_path: Path) -> None:
         train(tmp_path, OPTIONS)
 
 
-@pytest.mark.parametrize("name", ["shards", "prompts", "truth_steps"])
+@pytest.mark.parametrize("name", ["shards", "sung_shards", "prompts", "truth_steps"])
 def test_options_are_checked(name: str) -> None:
     with pytest.raises(InvalidInput, match=f"{name} must be at least 1, got 0"):
         replace(OPTIONS, **{name: 0})  # type: ignore[arg-type]
@@ -182,28 +194,60 @@ def test_respelled_lyrics_are_sung_alike() -> None:
         assert len(made) > 1 or not vowels_of(words)
 
 
-def test_batches_of_lyrics_hold_lyrics_alone(data: Path) -> None:
-    shard = dataset.load(data / "data", 0)
-    batches = Batches([shard], seed=0, prompts=4)
-    batch = batches.for_lyrics(3)
-    assert batch.prompts and all(not text and words and reference is None for text, words, reference in batch.prompts)
-    assert all(shard.facts[clip.row].vowels and not clip.damaged for clip in batch.clips)
-    for (prompt, clip), truth in zip(
-        zip(batch.prompt_of.tolist(), batch.clip_of.tolist(), strict=True), batch.truth.tolist(), strict=True
-    ):
-        asked, sung = vowels_of(batch.prompts[prompt].lyrics), shard.facts[batch.clips[clip].row].vowels
-        share = np.mean([vowel == asked[place % len(asked)] for place, vowel in enumerate(sung)])
-        assert truth[0] == pytest.approx(share, abs=1e-6)
-    assert batches.for_lyrics(3).prompts == batch.prompts
-    assert batches.for_lyrics(4).prompts != batch.prompts
+def test_batches_of_lyrics_hold_what_is_sung(data: Path) -> None:
+    mixed, sung = (dataset.load(data / name, 0) for name in ("data", "sung"))
+    batches = Batches([mixed], seed=0, prompts=4, sung=[sung])
+    step, batch = next((s, b) for s in range(20) if (b := batches.for_lyrics(s)).window == (0, 63))
+    assert {clip.shard for clip in batch.clips} == {0, 1} and batch.followed.shape == (len(batch.prompt_of), 63)
+    assert all(words and reference is None for _, words, reference in batch.prompts)
+    assert {bool(text) for text, _, _ in batch.prompts} == {False, True}
+    assert torch.allclose(batch.asked.sum(1), torch.ones(len(batch.prompts)))
+    shares, followed = [], batch.followed.nanmean(1).tolist()
+    for pair, (prompt, row) in enumerate(zip(batch.prompt_of.tolist(), batch.clip_of.tolist(), strict=True)):
+        text, words, _ = batch.prompts[prompt]
+        clip = batch.clips[row]
+        facts = batches.shards[clip.shard].facts[clip.row]
+        asked = vowels_of(words)
+        assert facts.vowels and not clip.damaged
+        shares.append(np.mean([vowel == asked[place % len(asked)] for place, vowel in enumerate(facts.vowels)]))
+        assert text or batch.truth[pair, 0].item() == pytest.approx(shares[-1], abs=1e-6)
+    assert np.corrcoef(shares, followed)[0, 1] > 0.9
+    assert batches.for_lyrics(step).prompts == batch.prompts
+    assert batches.for_lyrics(step + 1).prompts != batch.prompts
 
 
-def test_lessons_of_the_text_tower_go_on_and_lyrics_come_last(data: Path) -> None:
+def test_lyrics_are_followed_where_the_vowel_is_theirs() -> None:
+    syllables = [(0.0, "ah"), (0.32, "oh"), (0.96, "ee"), (4.0, "oh")]  # 6.25 tokens a second
+    followed = followed_targets(["ah", "oh"], syllables, 0, 63)
+    nothing = math.nan
+    expected = [1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0]
+    assert followed[:12] == expected, "a vowel counts until the next one, one second at most"
+    np.testing.assert_equal(followed[12:25], 13 * [nothing])
+    np.testing.assert_equal(followed[25:32], [*(6 * [1.0]), nothing])
+    np.testing.assert_equal(followed_targets(["ah", "oh"], syllables, 4, 23), followed[4:27])
+    assert np.isnan(followed_targets(["ah"], [], 0, 5)).all()
+
+
+def test_every_stage_has_its_losses(data: Path) -> None:
     trainer = Trainer(data, OPTIONS)
     trainer.listen()
     trainer.step = OPTIONS.tower_steps
-    early = trainer.joint_losses(noisy=True)
-    trainer.step = OPTIONS.steps - 1
-    late = trainer.joint_losses(noisy=False)
-    assert {"match", "preference", "reading", "spelling"} == set(early)
-    assert set(late) - set(early) == {"regression", "lyrics: match", "lyrics: preference", "lyrics: regression"}
+    told = {stage: set(trainer.step_losses(stage)) for stage in ("towers", "lyrics", "preferences", "truth")}
+    lessons = {"reading", "spelling"}
+    assert told["towers"] == {"hearing", *lessons}
+    assert told["lyrics"] == {"lyrics: preference", "lyrics: regression", "following", "asked", *lessons}
+    assert told["preferences"] == told["lyrics"] | {"match", "preference"}
+    assert told["truth"] == told["preferences"] | {"regression"}
+    assert [trainer.stage(step) for step in range(OPTIONS.steps)] == [
+        *(2 * ["towers"]), "lyrics", *(2 * ["preferences"]), *(2 * ["truth"])
+    ]  # fmt: skip
+
+
+def test_data_in_which_nothing_sings_is_refused(data: Path, tmp_path: Path) -> None:
+    for name in ("data", "sung"):
+        shutil.copytree(data / name, tmp_path / name)
+        path = tmp_path / name / "0000.json"
+        shard = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps({**shard, "lyrics": len(shard["lyrics"]) * [""]}), encoding="utf-8")
+    with pytest.raises(InvalidInput, match="no clip in .* sings; raise shards"):
+        Trainer(tmp_path, OPTIONS)

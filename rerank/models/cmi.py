@@ -249,19 +249,24 @@ class RewardModel(nn.Module):
         Shape:
             as `score_tokens`; returns: `[batch, dim]`
         """
+        return self.attend(prompt, candidate).mean()
+
+    def attend(self, prompt: Tokens, candidate: Tokens) -> Tokens:
+        """Run the joint transformer and return each candidate's tokens.
+
+        Shape:
+            as `score_tokens`; returns: `[batch, tokens, dim]`
+        """
         candidate = self._in_role(candidate, "candidate")
         prompt = prompt.expand(candidate.values.shape[0])
         if isinstance(self.joint_transformer, nn.ModuleList):
             tokens = candidate
             for layer in self.joint_transformer:
                 tokens = layer(tokens, prompt)
-            values = tokens.values
-        else:
-            joint = concatenate([prompt, candidate])
-            values = self.joint_transformer(joint.values, joint.mask, keep=candidate.values.shape[1])
-        mask = candidate.mask[..., None]
-        pooled: Tensor = (values * mask).sum(1) / mask.sum(1)
-        return pooled
+            return candidate._replace(values=tokens.values)
+        joint = concatenate([prompt, candidate])
+        values = self.joint_transformer(joint.values, joint.mask, keep=candidate.values.shape[1])
+        return candidate._replace(values=values)
 
     def _one_weight(self) -> Tensor:
         """Return a weight, for its device and dtype."""

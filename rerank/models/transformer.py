@@ -52,6 +52,11 @@ class Tokens(NamedTuple):
         """Return one item repeated `batch` times without copying; a batch of that size is returned as it is."""
         return Tokens(self.values.expand(batch, -1, -1), self.mask.expand(batch, -1))
 
+    def mean(self) -> Tensor:
+        """Return the mean of each item's tokens that count, NaN where none does: `[batch, dim]`."""
+        mask = self.mask[..., None]
+        return (self.values * mask).sum(1) / mask.sum(1)
+
 
 def concatenate(parts: list[Tokens]) -> Tokens:
     """Return the tokens of `parts` one after another; a part with one item is repeated for every item of the others.

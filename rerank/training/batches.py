@@ -19,8 +19,9 @@ from rerank.generators.synth.truth import Facts, alignment, musicality
 from rerank.generators.synth.voice import vowels_of
 from rerank.generators.synth.words import Heard, Request, read_text
 from rerank.models.mini import FRAMES_PER_SECOND, TOKENS_PER_SECOND
+from rerank.models.vocabulary import split_words
 from rerank.training.dataset import CANDIDATES, DURATION, Shard
-from rerank.training.facts import MATCHES, match_targets
+from rerank.training.facts import MATCHES, followed_targets, match_targets, spelling_targets
 from rerank.training.prompts import captions, lyrics, respelled, sentence
 
 TEXTS, LYRICS = 48, 24
@@ -29,8 +30,8 @@ TEXTS, LYRICS = 48, 24
 GRID_PROMPTS, GRID_CLIPS = 4, 2
 """Prompts in a grid, and candidates of its own that each of them brings."""
 
-LYRICS_GRIDS, MORE_LYRICS_GRIDS = 3, 6
-"""Grids of lyrics in a batch, where of other kinds there is one, and in a batch of lyrics alone."""
+LYRICS_GRIDS = 6
+"""Grids in a batch of lyrics; in one of all kinds there is one of each kind."""
 
 SHORTEST = 3.0
 """Seconds of the shortest window that is cut out of the clips."""
@@ -104,6 +105,19 @@ class PairBatch:
     lyrics: list[str]
 
 
+@dataclass(frozen=True)
+class LyricsBatch(PairBatch):
+    """Prompts with lyrics, and candidates that sing.
+
+    Attributes:
+        followed: `[pairs, tokens]`, see `followed_targets`.
+        asked: `[prompts, 1 + vowels]`: how often each vowel comes in the lyrics, see `spelling_targets`.
+    """
+
+    followed: Tensor
+    asked: Tensor
+
+
 @lru_cache(maxsize=20_000)
 def read_cached(text: str) -> Request:
     """Return what a text asks for; the same texts come back in each pass over the data."""
@@ -122,15 +136,16 @@ class Batches:
         shards: to draw from.
         seed: of the order and of all choices.
         prompts: for each batch; each brings its `CANDIDATES`.
+        sung: more shards, for grids of lyrics only.
     """
 
-    def __init__(self, shards: Sequence[Shard], seed: int, prompts: int = 8) -> None:
-        self.shards, self.seed, self.prompts = shards, seed, prompts
+    def __init__(self, shards: Sequence[Shard], seed: int, prompts: int = 8, sung: Sequence[Shard] = ()) -> None:
+        self.shards, self.seed, self.prompts = [*shards, *sung], seed, prompts
         self.rows = [(s, p) for s, shard in enumerate(shards) for p in range(len(shard.texts))]
         self.with_text = [(s, p) for s, p in self.rows if shards[s].texts[p]]
-        self.with_lyrics = [(s, p) for s, p in self.rows if shards[s].lyrics[p]]
         self.with_reference = [(s, p) for s, p in self.rows if shards[s].references[p] >= 0]
-        self.sung = [row for row in self.with_lyrics if len(self.singing(row)) >= GRID_CLIPS]
+        with_lyrics = [(s, p) for s, shard in enumerate(self.shards) for p, words in enumerate(shard.lyrics) if words]
+        self.sung = [row for row in with_lyrics if len(self.singing(row)) >= GRID_CLIPS]
 
     def __len__(self) -> int:
         """Return the number of batches in one pass over the data."""
@@ -173,30 +188,45 @@ class Batches:
         chosen = self._chosen(step)
         for index, (shard, prompt) in enumerate(chosen):
             builder.add_prompt(shard, prompt, chosen[(index + 1) % len(chosen)])
-        builder.add_grid(self.with_text, lambda row: Parts(text=self.shards[row[0]].texts[row[1]]))
-        builder.add_grid(self.with_text, lambda row: Parts(text=_fresh_text(rng)))
-        builder.add_grid(self.with_reference, lambda row: Parts(reference=self.reference(*row)))
-        self._add_lyrics(builder, LYRICS_GRIDS)
+        builder.add_grid(self.with_text, lambda row, first: Parts(text=self.shards[row[0]].texts[row[1]]))
+        builder.add_grid(self.with_text, lambda row, first: Parts(text=_fresh_text(rng)))
+        builder.add_grid(self.with_reference, lambda row, first: Parts(reference=self.reference(*row)))
+        builder.add_grid(self.sung, lambda row, first: self._lyrics_of(row, rng), self.singing)
         return builder.finish()
 
-    def for_lyrics(self, step: int) -> PairBatch:
-        """Return lyrics alone, in grids."""
-        builder = _Builder(self, np.random.default_rng([self.seed, 4, step]))
-        self._add_lyrics(builder, MORE_LYRICS_GRIDS)
-        return builder.finish()
+    def for_lyrics(self, step: int) -> LyricsBatch:
+        """Return grids of lyrics: alone, or all with the same text."""
+        rng = np.random.default_rng([self.seed, 4, step])
+        builder = _Builder(self, rng)
+        for grid in range(LYRICS_GRIDS):
 
-    def _add_lyrics(self, builder: "_Builder", grids: int) -> None:
-        def parts(row: tuple[int, int]) -> Parts:
-            return Parts(lyrics=respelled(builder.rng, self.shards[row[0]].lyrics[row[1]]))
+            def parts(row: tuple[int, int], first: tuple[int, int], with_text: bool = grid % 2 == 1) -> Parts:
+                text = self.shards[first[0]].texts[first[1]] if with_text else ""
+                return self._lyrics_of(row, rng)._replace(text=text)
 
-        for _ in range(grids):
             builder.add_grid(self.sung, parts, self.singing)
+        pairs = builder.finish()
+        first, tokens = pairs.window
+        followed = [
+            followed_targets(_vowels(pairs.prompts[p].lyrics), self.syllables(pairs.clips[c]), first, tokens)
+            for p, c in zip(pairs.prompt_of.tolist(), pairs.clip_of.tolist(), strict=True)
+        ]
+        asked = [spelling_targets([parts.lyrics], len(split_words(parts.lyrics)))[0].mean(0) for parts in pairs.prompts]
+        return LyricsBatch(**vars(pairs), followed=torch.tensor(followed), asked=torch.stack(asked))
+
+    def _lyrics_of(self, row: tuple[int, int], rng: np.random.Generator) -> Parts:
+        """Return lyrics of the data, in other words, as a prompt."""
+        return Parts(lyrics=respelled(rng, self.shards[row[0]].lyrics[row[1]]))
 
     def singing(self, row: tuple[int, int]) -> list[int]:
         """Return which candidates of a prompt of the data sing."""
         shard, prompt = row
         facts = self.shards[shard].facts[prompt * CANDIDATES : (prompt + 1) * CANDIDATES]
         return [candidate for candidate, known in enumerate(facts) if known.vowels]
+
+    def syllables(self, clip: Clip) -> list[tuple[float, str]]:
+        """Return what a clip sings: start in seconds, and vowel."""
+        return self.shards[clip.shard].syllables[clip.row]
 
     def reference(self, shard: int, prompt: int) -> Clip | None:
         """Return the reference of a prompt of the data."""
@@ -251,10 +281,10 @@ class _Builder:
     def add_grid(
         self,
         rows: Sequence[tuple[int, int]],
-        parts_of: Callable[[tuple[int, int]], Parts],
+        parts_of: Callable[[tuple[int, int], tuple[int, int]], Parts],
         candidates_of: Callable[[tuple[int, int]], Sequence[int]] = lambda row: range(CANDIDATES),
     ) -> None:
-        """Add prompts made from some of `rows` (shard and prompt), each with candidates of all of them."""
+        """Add prompts made from some of `rows` (shard and prompt) and the first, each with candidates of all of them."""
         if not rows:
             return
         chosen = [self.choose(rows) for _ in range(GRID_PROMPTS)]
@@ -263,7 +293,7 @@ class _Builder:
             for row in chosen
             for candidate in self.rng.permutation(candidates_of(row))[:GRID_CLIPS]
         ]
-        prompts = [parts_of(row) for row in chosen]
+        prompts = [parts_of(row, chosen[0]) for row in chosen]
         for clip in clips:
             pairs = [self.pair(parts, clip) for parts in prompts]
             self.twins += [(one, other) for place, one in enumerate(pairs) for other in pairs[:place]]

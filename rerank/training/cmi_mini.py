@@ -1,11 +1,12 @@
 """Train `cmi-mini`, the small reward model, from nothing, on music that `synth` makes.
 
 First the towers learn the facts of sound and text (the published model starts from trained towers instead). Then the
-audio tower is frozen, its tokens of all clips are stored, and, as in the CMI-RewardBench paper (arXiv:2603.00610,
-section 3.3), the rest learns from noisy preferences by Bradley-Terry with label smoothing, and last from the clean
-truth, by Bradley-Terry and a tanh-scaled regression, with modality dropout. In both it also learns to tell how far each
-single wish was met, and its text tower repeats its first lessons, as it would else forget how lyrics sound. The weights
-that are kept are a running mean.
+audio tower is frozen, its tokens of all clips are stored, and the rest learns to hear whether lyrics are sung, which is
+the hardest to find. After that, as in the CMI-RewardBench paper (arXiv:2603.00610, section 3.3), it learns from noisy
+preferences by Bradley-Terry with label smoothing, and last from the clean truth, by Bradley-Terry and a tanh-scaled
+regression, with modality dropout. In both it also learns to tell how far each single wish was met, goes on with lyrics,
+and its text tower repeats its first lessons, as it would else forget how words sound. The weights that are kept are a
+running mean.
 
 A step depends on the options and its number alone, and a checkpoint holds all that the next step needs, so a run that
 was stopped goes on as if it had not been. On another kind of processor, or with another number of threads, sums come
@@ -38,7 +39,7 @@ from rerank.protocols import Progress
 from rerank.rewards.device import has_fast_bfloat16
 from rerank.rewards.mini import save_mini
 from rerank.training import dataset
-from rerank.training.batches import Batches, Clip, PairBatch, Parts, TowerBatch, read_cached
+from rerank.training.batches import Batches, Clip, LyricsBatch, PairBatch, Parts, TowerBatch, read_cached
 from rerank.training.facts import FactHeads, audio_targets, spelling_targets, text_targets
 from rerank.training.losses import preference_loss, regression_loss
 from rerank.training.prompts import captions, lyrics, sentence
@@ -64,9 +65,9 @@ class TrainOptions:
     Attributes:
         seed: of everything.
         shards: of data.
+        sung_shards: of more data, whose prompts all have lyrics.
         shard_prompts: prompts in a shard, with four clips each.
-        tower_steps, preference_steps, truth_steps: length of the three stages.
-        lyrics_steps: the last of them, in which lyrics are also learnt by themselves: they come last.
+        tower_steps, lyrics_steps, preference_steps, truth_steps: length of the four stages.
         prompts: per step, with four candidates each.
         learning_rate: at its highest.
         processes: that render data.
@@ -76,11 +77,12 @@ class TrainOptions:
 
     seed: int = 0
     shards: int = 60
+    sung_shards: int = 60
     shard_prompts: int = 50
     tower_steps: int = 2000
+    lyrics_steps: int = 600
     preference_steps: int = 500
     truth_steps: int = 1900
-    lyrics_steps: int = 1100
     prompts: int = 8
     learning_rate: float = 1.2e-3
     processes: int = 2
@@ -88,10 +90,18 @@ class TrainOptions:
     model: MiniConfig = field(default_factory=lambda: MiniConfig(dropout=0.05))
 
     def __post_init__(self) -> None:
-        for name in ("shards", "shard_prompts", "prompts", "processes", "checkpoint_every", "truth_steps"):
+        for name in (
+            "shards",
+            "sung_shards",
+            "shard_prompts",
+            "prompts",
+            "processes",
+            "checkpoint_every",
+            "truth_steps",
+        ):
             if getattr(self, name) < 1:
                 raise InvalidInput(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("seed", "tower_steps", "preference_steps", "lyrics_steps"):
+        for name in ("seed", "tower_steps", "lyrics_steps", "preference_steps"):
             if getattr(self, name) < 0:
                 raise InvalidInput(f"{name} must not be negative, got {getattr(self, name)}")
         if self.shards * self.shard_prompts < self.prompts:
@@ -101,7 +111,7 @@ class TrainOptions:
     @property
     def steps(self) -> int:
         """Return the number of all steps."""
-        return self.tower_steps + self.preference_steps + self.truth_steps
+        return self.tower_steps + self.lyrics_steps + self.preference_steps + self.truth_steps
 
 
 def train(folder: Path, options: TrainOptions, on_progress: Callable[[Progress], None] | None = None) -> Path:
@@ -120,14 +130,16 @@ def train(folder: Path, options: TrainOptions, on_progress: Callable[[Progress],
     """
     _claim(folder, options)
     report: Callable[[Progress], None] = on_progress or (lambda progress: None)
-    dataset.render(
-        folder / "data",
-        options.shards,
-        options.shard_prompts,
-        options.seed,
-        options.processes,
-        lambda done, total: report(Progress("rendering", done, total)),
-    )
+    for name, shards in (("data", options.shards), ("sung", options.sung_shards)):
+        dataset.render(
+            folder / name,
+            shards,
+            options.shard_prompts,
+            options.seed,
+            options.processes,
+            lambda done, total: report(Progress("rendering", done, total)),
+            sung=name == "sung",
+        )
     trainer = Trainer(folder, options, report)
     trainer.resume()
     while trainer.step < options.steps:
@@ -164,7 +176,7 @@ class Trainer:
         torch.manual_seed(options.seed)
         self.model = build_mini(learn_vocabulary(options.seed), options.model)
         self.heads = FactHeads(options.model.dim)
-        running_mean = get_ema_multi_avg_fn(0.998)  # type: ignore[no-untyped-call]  # torch does not annotate it
+        running_mean = get_ema_multi_avg_fn(0.995)  # type: ignore[no-untyped-call]  # torch does not annotate it
         self.mean = AveragedModel(self.model, multi_avg_fn=running_mean)
         parameters = [*self.model.parameters(), *self.heads.parameters()]
         groups = [
@@ -173,16 +185,28 @@ class Trainer:
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.98))
         shards = [dataset.load(folder / "data", index) for index in range(options.shards)]
-        self.batches = Batches(shards, options.seed, options.prompts)
+        sung = [dataset.load(folder / "sung", index) for index in range(options.sung_shards)]
+        self.batches = Batches(shards, options.seed, options.prompts, sung)
+        if not self.batches.sung:
+            raise InvalidInput(f"no clip in {folder} sings; raise shards")
         self.tokens: list[NDArray[np.float16]] = []
         self.losses: list[dict[str, float]] = []
         self.autocast = has_fast_bfloat16()
 
     def stage(self, step: int) -> str:
         """Return the name of the stage that `step` belongs to."""
-        if step < self.options.tower_steps:
-            return "towers"
-        return "preferences" if step < self.options.tower_steps + self.options.preference_steps else "truth"
+        options = self.options
+        stages = (
+            ("towers", options.tower_steps),
+            ("lyrics", options.lyrics_steps),
+            ("preferences", options.preference_steps),
+        )
+        end = 0
+        for name, steps in stages:
+            end += steps
+            if step < end:
+                return name
+        return "truth"
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate, for the towers and for all that follows: a short warm-up, then part of a cosine.
@@ -241,10 +265,7 @@ class Trainer:
         self.model.train()
         # The plain attention kernel: its backward pass is twice as fast on processors with bfloat16.
         with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast), sdpa_kernel(SDPBackend.MATH):
-            if stage == "towers":
-                losses = self.tower_losses(self.batches.for_towers(self.step))
-            else:
-                losses = self.joint_losses(noisy=stage == "preferences")
+            losses = self.step_losses(stage)
         total = torch.stack(list(losses.values())).sum()
         self.optimizer.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
@@ -256,6 +277,19 @@ class Trainer:
         self.step += 1
         if self.step % self.options.checkpoint_every == 0 or self.step == self.options.steps:
             self.checkpoint()
+
+    def step_losses(self, stage: str) -> dict[str, Tensor]:
+        """Return the losses of this step, which belongs to `stage`."""
+        if stage == "towers":
+            return self.tower_losses(self.batches.for_towers(self.step))
+        lyrics = self.batches.for_lyrics(self.step)
+        batch: PairBatch = lyrics
+        losses = self.lyrics_losses(lyrics)
+        if stage != "lyrics":
+            batch = self.batches.for_reward(self.step)
+            losses |= self.reward_losses(batch, noisy=stage == "preferences")
+        repeated = self.text_losses(batch.texts, batch.lyrics)
+        return losses | {name: REPEATED * loss for name, loss in repeated.items()}
 
     def tower_losses(self, batch: TowerBatch) -> dict[str, Tensor]:
         """Return the losses of telling facts from sound, what is asked for from texts, and vowels from lyrics."""
@@ -272,19 +306,32 @@ class Trainer:
             "spelling": 2 * self.heads.lyrics_loss(words, spelling_targets(lyrics, words.values.shape[1])),
         }
 
-    def joint_losses(self, noisy: bool) -> dict[str, Tensor]:
-        """Return all losses of a step after the towers."""
-        batch = self.batches.for_reward(self.step)
-        losses = self.reward_losses(batch, noisy)
-        repeated = self.text_losses(batch.texts, batch.lyrics)
-        losses |= {name: REPEATED * loss for name, loss in repeated.items()}
-        if self.step >= self.options.steps - self.options.lyrics_steps and self.batches.sung:
-            alone = self.reward_losses(self.batches.for_lyrics(self.step), noisy)
-            losses |= {f"lyrics: {name}": loss for name, loss in alone.items()}
-        return losses
-
     def reward_losses(self, batch: PairBatch, noisy: bool) -> dict[str, Tensor]:
         """Return the losses of prompts with candidates: of preferences (`noisy`) or of the truth."""
+        joined = self.attend(batch).mean()
+        rewards = self.model.score_projector(joined).float()
+        losses = {
+            "match": 2 * self.heads.match_loss(joined, batch.matches),
+            "preference": preference_loss(rewards, batch, noisy),
+        }
+        return losses if noisy else losses | {"regression": regression_loss(rewards, batch.truth)}
+
+    def lyrics_losses(self, batch: LyricsBatch) -> dict[str, Tensor]:
+        """Return the losses of prompts with lyrics and candidates that sing, by their truth."""
+        tokens = self.attend(batch)
+        rewards = self.model.score_projector(tokens.mean()).float()
+        return {
+            "lyrics: preference": preference_loss(rewards, batch, noisy=False),
+            "lyrics: regression": regression_loss(rewards, batch.truth),
+            **self.heads.following_losses(tokens.values, batch.followed, batch.asked[batch.prompt_of]),
+        }
+
+    def attend(self, batch: PairBatch) -> Tokens:
+        """Return the tokens of the candidate of each pair, having attended to its prompt.
+
+        Shape:
+            values `[pairs, tokens, dim]`
+        """
         first, length = batch.window
         heard = self.tokens_of(batch.clips)[:, first : first + length]
         places, parts = [], []
@@ -295,14 +342,8 @@ class Trainer:
             prompts = self.encode_prompts([batch.prompts[prompt] for prompt in group])
             of_pair = Tokens(prompts.values[rows], prompts.mask[rows])
             places.append(place)
-            parts.append(self.model.join(of_pair, Tokens.of(heard[batch.clip_of[place]])))
-        joined = torch.cat(parts)[torch.cat(places).argsort()]
-        rewards = self.model.score_projector(joined).float()
-        losses = {
-            "match": 2 * self.heads.match_loss(joined, batch.matches),
-            "preference": preference_loss(rewards, batch, noisy),
-        }
-        return losses if noisy else losses | {"regression": regression_loss(rewards, batch.truth)}
+            parts.append(self.model.attend(of_pair, Tokens.of(heard[batch.clip_of[place]])).values)
+        return Tokens.of(torch.cat(parts)[torch.cat(places).argsort()])
 
     def tokens_of(self, clips: Sequence[Clip]) -> Tensor:
         """Return the audio tower's tokens of whole clips.

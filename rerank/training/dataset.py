@@ -61,28 +61,31 @@ class Shard:
     damaged: NDArray[np.float16]
 
 
-def draw_prompt(rng: np.random.Generator, split: Split) -> tuple[str, str, bool]:
+def draw_prompt(rng: np.random.Generator, split: Split, sung: bool = False) -> tuple[str, str, bool]:
     """Return the text and lyrics of a random prompt, and whether it has a reference.
 
     Two thirds of the texts are captions, the others sentences from templates. Text alone, with lyrics, with a reference
-    and with both are equally likely; one prompt in twenty has lyrics or a reference but no text.
+    and with both are equally likely, or all have lyrics and no reference (`sung`); one prompt in twenty has lyrics or a
+    reference but no text.
     """
     text = str(rng.choice(np.array(captions(split), dtype=object))) if rng.random() < 0.66 else sentence(rng, split)
     with_lyrics, with_reference = bool(rng.random() < 0.5), bool(rng.random() < 0.5)
+    if sung:
+        with_lyrics, with_reference = True, False
     words = lyrics(rng, split)
     if rng.random() < 0.05 and (with_lyrics or with_reference):
         text = ""
     return text, words if with_lyrics else "", with_reference
 
 
-def render_shard(seed: int, prompts: int, split: Split = "train") -> Shard:
-    """Make one shard with so many prompts. The reference of a prompt is an earlier clip of the shard."""
+def render_shard(seed: int, prompts: int, split: Split = "train", sung: bool = False) -> Shard:
+    """Make one shard with so many prompts (see `draw_prompt`); the reference of one is an earlier clip of the shard."""
     rng = np.random.default_rng([seed, 17])
     texts, all_lyrics, references = [], [], []
     made: list[tuple[Audio, Any]] = []
     heard: list[Heard] = []
     for prompt in range(prompts):
-        text, words, with_reference = draw_prompt(rng, split)
+        text, words, with_reference = draw_prompt(rng, split, sung)
         reference = int(rng.integers(prompt * CANDIDATES)) if with_reference and prompt else -1
         if not (text or words or reference >= 0):
             text = sentence(rng, split)
@@ -140,7 +143,13 @@ def spectrograms(waveforms: list[NDArray[np.float32]]) -> NDArray[np.float16]:
 
 
 def render(
-    folder: Path, shards: int, prompts: int, seed: int, processes: int, on_progress: Callable[[int, int], None]
+    folder: Path,
+    shards: int,
+    prompts: int,
+    seed: int,
+    processes: int,
+    on_progress: Callable[[int, int], None],
+    sung: bool = False,
 ) -> None:
     """Make shards 0 to `shards` - 1 in `folder`, those that are not there yet, and report (done, of all).
 
@@ -151,13 +160,15 @@ def render(
         seed: of the whole data set.
         processes: that work at the same time.
         on_progress: called after each shard.
+        sung: all prompts have lyrics; the clips are others than those of the same seed without it.
     """
     make_folder(folder)
+    first = seed * 100_000 + 50_000 * sung
     missing = [index for index in range(shards) if not (folder / f"{index:04d}.json").exists()]
     on_progress(shards - len(missing), shards)
     # fresh processes: a fork of one in which torch has threads may hang
     with ProcessPoolExecutor(max_workers=processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        jobs = [pool.submit(_write_shard, folder, index, prompts, seed * 100_000 + index) for index in missing]
+        jobs = [pool.submit(_write_shard, folder, index, prompts, first + index, sung) for index in missing]
         try:
             for done, job in enumerate(as_completed(jobs), start=1):
                 job.result()
@@ -167,9 +178,9 @@ def render(
             raise
 
 
-def _write_shard(folder: Path, index: int, prompts: int, seed: int) -> None:
+def _write_shard(folder: Path, index: int, prompts: int, seed: int, sung: bool) -> None:
     torch.set_num_threads(1)
-    shard = render_shard(seed, prompts)
+    shard = render_shard(seed, prompts, sung=sung)
     for name in ("clean", "damaged"):
         content = io.BytesIO()
         np.save(content, getattr(shard, name))

@@ -72,6 +72,7 @@ class FactHeads(nn.Module):
         self.excluded = nn.Linear(dim, len(SOUNDS))
         self.vowel = nn.Linear(dim, 1 + len(VOWELS))
         self.match = nn.Linear(dim, len(MATCHES))
+        self.followed = nn.Linear(dim, 1)
 
     def audio_loss(self, tokens: Tensor, targets: Targets) -> Tensor:
         """Return the loss of reading the facts of each clip, and the vowel that is sung in each token.
@@ -129,6 +130,24 @@ class FactHeads(nn.Module):
         """
         return F.cross_entropy(self.vowel(lyrics.values[lyrics.mask]), targets[lyrics.mask])
 
+    def following_losses(self, joined: Tensor, followed: Tensor, asked: Tensor) -> dict[str, Tensor]:
+        """Return the losses of telling, in each token of a candidate, what the lyrics are and whether they are followed.
+
+        The reward itself is one number for a whole piece, from which it takes far longer to learn what counts.
+
+        Shape:
+            joined: `[pairs, tokens, dim]`, what the reward head reads the mean of
+            followed: `[pairs, tokens]`, of each pair's clip, from `followed_targets`
+            asked: `[pairs, 1 + vowels]`, how often each vowel comes in each pair's lyrics
+        """
+        known = ~followed.isnan()
+        told, logits = self.vowel(joined), self.followed(joined)[..., 0][known]
+        following = F.binary_cross_entropy_with_logits(logits, followed[known]) if known.any() else logits.sum()
+        return {
+            "following": following,
+            "asked": F.cross_entropy(told.flatten(0, 1), asked[:, None].expand_as(told).flatten(0, 1)),
+        }
+
 
 def _places(values: Sequence[float], count: int) -> Tensor:
     """Return each value in [0, 1] spread over the two nearest of `count` places; those outside count as the ends.
@@ -171,13 +190,10 @@ def audio_targets(
     duration: float,
 ) -> dict[str, Tensor]:
     """Return what `FactHeads.audio_loss` should read from clips cut out from `start` (seconds) for `duration`."""
-    tokens = math.ceil(duration * TOKENS_PER_SECOND)
-    vowels = torch.zeros(len(facts), tokens, dtype=torch.long)
+    vowels = torch.zeros(len(facts), math.ceil(duration * TOKENS_PER_SECOND), dtype=torch.long)
     for row, sung in enumerate(syllables):
-        for k, (begin, vowel) in enumerate(sung):
-            end = min(sung[k + 1][0] if k + 1 < len(sung) else begin + 1.0, begin + 1.0)
-            first, last = (round((t - start) * TOKENS_PER_SECOND) for t in (begin, end))
-            vowels[row, max(first, 0) : max(last, 0)] = 1 + VOWELS.index(vowel)
+        for (_, vowel), tokens in zip(sung, _tokens_of(sung, start), strict=True):
+            vowels[row, tokens] = 1 + VOWELS.index(vowel)
     shared = {
         "tempo": _places([_tempo_place(f.tempo) for f in facts], TEMPO_PLACES),
         "genre": _one_hot([f.genre for f in facts], GENRES),
@@ -196,6 +212,35 @@ def audio_targets(
         "faults": torch.tensor([[given.get(name, 0.0) for name in FAULTS] for given in faults]),
         "vowels": vowels,
     }
+
+
+def _tokens_of(syllables: Sequence[tuple[float, str]], start: float) -> list[slice]:
+    """Return the audio tokens of each syllable, of a clip cut out from `start` (seconds): to the next, or one second."""
+    found = []
+    for k, (begin, _) in enumerate(syllables):
+        end = min(syllables[k + 1][0] if k + 1 < len(syllables) else begin + 1.0, begin + 1.0)
+        first, last = (max(round((t - start) * TOKENS_PER_SECOND), 0) for t in (begin, end))
+        found.append(slice(first, last))
+    return found
+
+
+def followed_targets(
+    asked: Sequence[str], syllables: Sequence[tuple[float, str]], first: int, tokens: int
+) -> list[float]:
+    """Return whether the vowel sung in each token is the one that the lyrics have there; NaN where nothing is sung.
+
+    Args:
+        asked: vowels of the lyrics, which start over at their end.
+        syllables: that a clip sings: start in seconds, and vowel.
+        first, tokens: first token that is cut out of the clip, and their number.
+    """
+    followed = [math.nan] * tokens
+    for k, ((_, vowel), sung) in enumerate(
+        zip(syllables, _tokens_of(syllables, first / TOKENS_PER_SECOND), strict=True)
+    ):
+        for token in range(*sung.indices(tokens)):
+            followed[token] = float(vowel == asked[k % len(asked)])
+    return followed
 
 
 def match_targets(request: Request, facts: Facts) -> list[float]:
