@@ -14,6 +14,7 @@ what `torch.manual_seed(seed)` and `model.generate([text])` give.
 
 import contextlib
 import functools
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePath
@@ -117,15 +118,20 @@ class Audiocraft:
         self, text: str, reference: Audio | None, duration: float, seeds: Sequence[int], on_step: OnStep
     ) -> list[tuple[NDArray[np.float32], NDArray[np.int16]]]:
         model = self._model
-        # the library counts steps, a few more than frames, and in windows only those of the window
-        frames = max(1, int(duration * model.frame_rate))
+        samples = round(duration * self.info.sample_rate)
+        frames = math.ceil(samples * model.frame_rate / self.info.sample_rate)
+        # the library rounds down
+        whole = frames / model.frame_rate
+        while int(whole * model.frame_rate) < frames:
+            whole = math.nextafter(whole, math.inf)
 
+        # it counts steps, a few more than frames, and in windows only those of the window
         def step(done: int, _: int) -> None:
             on_step(min(done, frames), frames)
 
         # None is how the library calls a prompt without text
         texts = [text if text.strip() else None] * len(seeds)
-        with _borrowed(model, duration, step), _drawing_by_seed(model.lm, seeds, model.device) as drawing:
+        with _borrowed(model, whole, step), _drawing_by_seed(model.lm, seeds, model.device) as drawing:
             if reference is None:
                 made, codes = model.generate(texts, progress=True, return_tokens=True)
             else:
@@ -139,7 +145,7 @@ class Audiocraft:
                 "use audiocraft 1.3 or 1.4, or rerank.wrap"
             )
         on_step(frames, frames)
-        waveforms = made.float().cpu().numpy()
+        waveforms = np.ascontiguousarray(made[..., :samples].float().cpu().numpy())
         kept = codes.to(torch.int16).cpu().numpy()
         return list(zip(waveforms, kept, strict=True))
 

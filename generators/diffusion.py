@@ -74,8 +74,6 @@ class Diffusion(ABC):
         negative_prompt: what the audio should not be like.
         batch_size: how many candidates are made at once, at most.
 
-    Raises:
-        InvalidInput: an option cannot be used, or would have no effect.
     """
 
     def __init__(
@@ -88,10 +86,6 @@ class Diffusion(ABC):
         negative_prompt: str | None,
         batch_size: int,
     ) -> None:
-        if negative_prompt is not None and guidance <= 1:
-            raise InvalidInput(
-                f"negative_prompt has no effect on {info.name} without guidance ({guidance:g}); pass a guidance above 1"
-            )
         self.info = info
         self._pipe = pipe
         self._steps, self._guidance, self._batch_size = int(steps), float(guidance), int(batch_size)
@@ -156,17 +150,20 @@ class Diffusion(ABC):
 def check_options(
     *, steps: int | None, guidance: float | None, batch_size: int, negative_prompt: str | None = None
 ) -> None:
-    """Refuse options that cannot be used, before anything is loaded; None is the choice of the model.
+    """Refuse options that cannot be used or have no effect, before anything is loaded; None is the choice of the model.
 
     Raises:
         InvalidInput: naming the option.
     """
     if steps is not None:
         check_whole("steps", steps, 1, _MAX_STEPS)
-    if guidance is not None and not (is_number(guidance) and guidance >= 0):
-        raise InvalidInput(f"guidance must be a number from 0, got {guidance!r:.40}")
+    # the pipelines guide above 1 only
+    if guidance is not None and not (is_number(guidance) and guidance >= 1):
+        raise InvalidInput(f"guidance must be a number from 1 (none) on, got {guidance!r:.40}")
     if not isinstance(negative_prompt, str | None):
         raise InvalidInput(f"negative_prompt must be a str, got {type(negative_prompt).__name__}; pass it in quotes")
+    if negative_prompt is not None and guidance is not None and guidance <= 1:
+        raise InvalidInput("negative_prompt has no effect without guidance (1); pass a guidance above 1")
     check_whole("batch_size", batch_size, 1, _MAX_BATCH_SIZE)
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from rerank.audio import Audio
-from rerank.data import Candidate, Prompt
+from rerank.data import Candidate, Prompt, check_whole
 from rerank.errors import InvalidInput, MissingDependency, UnknownName
 from rerank.generators.batching import OnStep, in_batches
 from rerank.protocols import GeneratorInfo, Progress
@@ -34,6 +34,17 @@ _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "v": {"steps": 100, "cfg_scale": 7.0, "sampler_type": "dpmpp-3m-sde", "sigma_min": 0.3, "sigma_max": 500},
 }
 """Options by what a model was trained for: those of the model cards of Stable Audio Open Small and 1.0."""
+
+_FLOW_SAMPLERS = ("euler", "rk4", "dpmpp", "pingpong")
+_SAMPLERS: Mapping[str, Sequence[str]] = {
+    "rf_denoiser": _FLOW_SAMPLERS,
+    "rectified_flow": _FLOW_SAMPLERS,
+    "v": ("k-heun", "k-lms", "k-dpmpp-2s-ancestral", "k-dpm-2", "k-dpm-fast", "k-dpm-adaptive", "dpmpp-2m")
+    + ("dpmpp-2m-sde", "dpmpp-3m-sde", "v-ddim", "v-ddim-cfgpp"),
+}
+"""That the library knows, by what a model was trained for; with another name it returns nothing."""
+
+_MAX_STEPS = 1000
 
 _OURS = ("model", "conditioning_tensors", "batch_size", "sample_size", "sample_rate", "seed", "device") + (
     "init_audio",
@@ -62,7 +73,8 @@ class StableAudioTools:
             `negative_conditioning`; what is left out is as the cards of the published models say.
 
     Raises:
-        InvalidInput: the model is of another kind, needs a condition that is not given, or an option is not one.
+        InvalidInput: the model is of another kind or needs a condition that is not given, or an option has no such value.
+        UnknownName: a sampler or a condition that the model does not know.
         MissingDependency: the library is not installed.
     """
 
@@ -89,9 +101,14 @@ class StableAudioTools:
                 raise InvalidInput(f"{option!r} is no option of StableAudioTools, which sets it; leave it out")
         self._model, self._size = model, int(config["sample_size"])
         self._options = {**_DEFAULTS[objective], **options}
+        check_whole("steps", self._options["steps"], 1, _MAX_STEPS)
+        if self._options["sampler_type"] not in _SAMPLERS[objective]:
+            raise UnknownName.among("sampler_type", str(self._options["sampler_type"]), _SAMPLERS[objective])
         self._steps = int(self._options["steps"])
         self._fixed = dict(conditioning or {})
-        self._conditions = [str(one["id"]) for one in config["model"]["conditioning"]["configs"]]
+        kinds = {str(one["id"]): one.get("type") for one in config["model"]["conditioning"]["configs"]}
+        self._conditions = list(kinds)
+        self._whole_seconds = kinds.get("seconds_total") == "int"  # an index, in older models
         self._check_conditions()
         rate = int(config["sample_rate"])
         longest = math.floor(100 * self._size / rate) / 100
@@ -114,7 +131,8 @@ class StableAudioTools:
     ) -> Iterator[Candidate]:
         """Yield one candidate per seed; see `rerank.protocols.Generator`."""
         self._say_what_is_left_out(prompt.text)
-        told = {"prompt": prompt.text, "seconds_start": 0, "seconds_total": float(duration), **self._fixed}
+        seconds = math.ceil(duration) if self._whole_seconds else float(duration)
+        told = {"prompt": prompt.text, "seconds_start": 0, "seconds_total": seconds, **self._fixed}
         with torch.no_grad(), _Undisturbed(self._device):
             conditions = self._model.conditioner([{name: told[name] for name in self._conditions}], self._device)
         samples = round(duration * self.info.sample_rate)

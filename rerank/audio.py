@@ -120,7 +120,8 @@ def read(path: str | Path, *, max_duration: float | None = None, finite: bool = 
             _check_sample_rate(f"{path}: sample rate", sample_rate, UnreadableAudio)
             limit = -1 if max_duration is None else int(max_duration * sample_rate) + 1
             samples = file.read(limit, dtype="float32", always_2d=True)
-            estimated = file.format == "MP3"  # the length in its header may be a guess
+            # encoders of MP3 do not agree on which of its padding counts
+            padding = sample_rate // 2 if file.format == "MP3" else 0
     # soundfile asks for the missing parameters of headerless formats (.raw) by a TypeError
     except (soundfile.SoundFileError, TypeError, OSError) as error:
         # without the name, which the library repeats as bytes
@@ -128,7 +129,7 @@ def read(path: str | Path, *, max_duration: float | None = None, finite: bool = 
         raise UnreadableAudio(f"cannot read {path} as audio ({reason}); give a WAV, FLAC, MP3 or OGG file") from error
     if len(samples) == limit:
         raise UnreadableAudio(_long_message(str(path), frames / sample_rate, max_duration))
-    if len(samples) < frames and not estimated:
+    if len(samples) < frames - padding:
         raise UnreadableAudio(
             f"{path} is damaged: only {len(samples)} of its {frames} samples can be decoded; get it again"
         )

@@ -7,6 +7,7 @@ and the generator's options, so a run of 3 is the beginning of a run of 10. Dura
 """
 
 import logging
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +17,11 @@ from rerank.audio import Audio, AudioLike, as_audio
 from rerank.data import Prompt, check_whole
 from rerank.errors import InvalidInput, RewardFailed
 from rerank.filters import Filters
-from rerank.protocols import Generator, GeneratorInfo, Reward
+from rerank.protocols import Generator, GeneratorInfo, Reward, RewardInfo
 from rerank.ranking import Ranking, is_number
-from rerank.registry import load
-from rerank.run import MAX_CANDIDATES, Options, ProgressCallback, Run, offered_device
+from rerank.registry import known_info, load
+from rerank.run import MAX_CANDIDATES, Options, ProgressCallback, Reporter, Run, offered_device
+from rerank.run_folder import RunFolder
 from rerank.scoring import not_finite, score_each
 
 _MAX_SEED = 2**63 - 1 - MAX_CANDIDATES  # the largest seeds that 64-bit random number generators take
@@ -36,8 +38,8 @@ def generate(
     reference: AudioLike | None = None,
     duration: float = 10.0,
     seed: int = 0,
-    generator: str | Generator = "auto",
-    reward: str | Reward = "auto",
+    generator: str | Path | Generator = "auto",
+    reward: str | Path | Reward = "auto",
     weights: Mapping[str, float] | None = None,
     filters: Filters | None = None,
     device: str = "auto",
@@ -51,8 +53,9 @@ def generate(
     "interrupted". While they are scored it stops scoring: those that have no reward yet are set aside. A second one
     aborts. A callback may do the same by raising KeyboardInterrupt.
 
-    A run that fails leaves what it made, and `ranking.json` with the reasons and the status "failed", in `output`; in
-    its subfolder `unfinished` where `output` holds an earlier run, which then stays.
+    A run that fails leaves what it made, and `ranking.json` with the reasons and the status "failed", in `output`. One
+    that fails or is interrupted leaves it in the subfolder `unfinished` where `output` holds an earlier run, which then
+    stays.
 
     Args:
         prompt: text, or a `Prompt` with all its parts.
@@ -62,8 +65,8 @@ def generate(
         reference: audio to follow, at most 600 s.
         duration: of each candidate, in seconds; the generator says what it can make.
         seed: of candidate 0; candidate i has `seed + i`.
-        generator: a name that `rerank models` lists, "auto", or a loaded generator.
-        reward: a name that `rerank models` lists, "auto", or a loaded reward model.
+        generator: a name that `rerank models` lists, a folder of weights, "auto", or a loaded generator.
+        reward: a name that `rerank models` lists, a folder of weights, "auto", or a loaded reward model.
         weights: axis -> weight in the combined reward; equal by default, 0 for an axis that is not named.
         filters: what sets a candidate aside; `Filters()` by default.
         device: for generator and reward given by name, where they take one: "auto", "cpu", "cuda".
@@ -80,10 +83,16 @@ def generate(
     options = Options.checked(n, top_k, weights, filters, device)
     check_whole("seed", seed, 0, _MAX_SEED)
     whole = Prompt.of(prompt, lyrics, reference)
+    # all that can be known before anything is loaded, which may take long
+    folder = None if output is None else RunFolder(output, overwrite=overwrite, sources=_paths([whole.reference]))
+    known = known_info("generator", generator)
+    if isinstance(known, GeneratorInfo):
+        _check_duration(duration, known)
+    _check_axes(options, reward)
     source = cast(Generator, load("generator", generator, {}, offered=options.offered))
     _check_duration(duration, source.info)
     followed = _followed(whole, source.info)
-    run = Run(whole, options, reward, output, overwrite, on_progress)
+    run = Run(whole, options, _loaded_reward(reward, options), folder, on_progress)
     settings = replace(
         run.settings,
         duration=float(duration),
@@ -107,7 +116,7 @@ def rank(
     top_k: int | None = None,
     lyrics: str | None = None,
     reference: AudioLike | None = None,
-    reward: str | Reward = "auto",
+    reward: str | Path | Reward = "auto",
     weights: Mapping[str, float] | None = None,
     filters: Filters | None = None,
     device: str = "auto",
@@ -132,9 +141,13 @@ def rank(
     check_whole("the number of audio files", len(pieces), 1, MAX_CANDIDATES)
     options = Options.checked(len(pieces), top_k, weights, filters, device)
     whole = Prompt.of(prompt, lyrics, reference)
+    folder = (
+        None if output is None else RunFolder(output, overwrite=overwrite, sources=_paths([*pieces, whole.reference]))
+    )
+    _check_axes(options, reward)
     # a piece with NaN is a candidate with a fault, not a mistake of the caller
     heard = [as_audio(piece, finite=False) for piece in pieces]
-    run = Run(whole, options, reward, output, overwrite, on_progress, sources=[one.path for one in heard if one.path])
+    run = Run(whole, options, _loaded_reward(reward, options), folder, on_progress)
     with run.kept_on_failure(run.settings):
         run.until_interrupted(lambda: run.take(heard))
         return run.finish(run.settings)
@@ -147,8 +160,9 @@ def score(
     *,
     lyrics: str | None = None,
     reference: AudioLike | None = None,
-    reward: str | Reward = "auto",
+    reward: str | Path | Reward = "auto",
     device: str = "auto",
+    on_progress: ProgressCallback | None = None,
 ) -> dict[str, float | None]: ...
 @overload
 def score(
@@ -157,8 +171,9 @@ def score(
     *,
     lyrics: str | None = None,
     reference: AudioLike | None = None,
-    reward: str | Reward = "auto",
+    reward: str | Path | Reward = "auto",
     device: str = "auto",
+    on_progress: ProgressCallback | None = None,
 ) -> list[dict[str, float | None]]: ...
 def score(
     audio: Any,
@@ -166,8 +181,9 @@ def score(
     *,
     lyrics: str | None = None,
     reference: AudioLike | None = None,
-    reward: str | Reward = "auto",
+    reward: str | Path | Reward = "auto",
     device: str = "auto",
+    on_progress: ProgressCallback | None = None,
 ) -> dict[str, float | None] | list[dict[str, float | None]]:
     """Return the rewards of a piece of audio by axis; for a list of pieces, a list of them in the same order.
 
@@ -182,12 +198,15 @@ def score(
     whole = Prompt.of(prompt, lyrics, reference)
     heard = [as_audio(piece) for piece in pieces]
     model = cast(Reward, load("reward", reward, {}, offered=offered_device(device)))
+    report = Reporter(on_progress)
+    report.begin("rewarding", len(heard))
     scores: list[dict[str, float | None]] = []
     for piece, result in zip(heard, score_each(model, whole, heard), strict=True):
         fault = result if isinstance(result, str) else not_finite(result)
         if fault or isinstance(result, str):
             raise RewardFailed(f"reward model {model.info.name!r} on {piece}: {fault}; report it to its authors")
         scores.append(result)
+        report.finished(len(scores))
     return scores if isinstance(audio, list) else scores[0]
 
 
@@ -201,6 +220,22 @@ def _several(audio: object) -> list[Any]:
     if not isinstance(audio, Iterable):
         raise InvalidInput(f"rank takes a list of audio, got {kind}; pass a list of paths or waveforms")
     return list(audio)
+
+
+def _paths(audio: Iterable[object]) -> list[Path]:
+    """Return the files that these pieces of audio come from."""
+    files = (piece.path if isinstance(piece, Audio) else piece for piece in audio)
+    return [Path(file) for file in files if isinstance(file, str | Path) and os.path.exists(file)]
+
+
+def _check_axes(options: Options, reward: object) -> None:
+    known = known_info("reward", reward)
+    if isinstance(known, RewardInfo):
+        options.check_axes(known)
+
+
+def _loaded_reward(reward: str | Path | Reward, options: Options) -> Reward:
+    return cast(Reward, load("reward", reward, {}, offered=options.offered))
 
 
 def _followed(prompt: Prompt, info: GeneratorInfo) -> Prompt:

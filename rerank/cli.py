@@ -97,7 +97,9 @@ def generate(
     reference: Reference = None,
     duration: Annotated[float, typer.Option(help="Of each candidate, in seconds.", metavar="S")] = 10.0,
     seed: Annotated[int, typer.Option(help="Candidate i has seed SEED + i.", metavar="SEED")] = 0,
-    generator: Annotated[str, typer.Option(help="Generator; see `rerank models`.", metavar="NAME")] = "auto",
+    generator: Annotated[
+        str, typer.Option(help="Of `rerank models`, or a folder of weights.", metavar="NAME")
+    ] = "auto",
     reward: RewardName = "auto",
     reward_path: RewardPath = None,
     reward_cache: RewardCache = None,
@@ -209,14 +211,16 @@ def score(
     from rerank.run_folder import to_json
 
     start_logging(verbose)
-    scores = rerank.score(
-        files,
-        prompt,
-        lyrics=cli_options.lyrics(lyrics, lyrics_file),
-        reference=reference,
-        reward=cli_options.reward(reward, reward_path, reward_cache),
-        device=device,
-    )
+    with progress_bar() as on_progress:
+        scores = rerank.score(
+            files,
+            prompt,
+            lyrics=cli_options.lyrics(lyrics, lyrics_file),
+            reference=reference,
+            reward=cli_options.reward(reward, reward_path, reward_cache),
+            device=device,
+            on_progress=on_progress,
+        )
     if as_json:
         entries = [{"path": path, "rewards": rewards} for path, rewards in zip(files, scores, strict=True)]
         print_document(to_json({"scores": entries}))

@@ -20,7 +20,9 @@ Reference = Annotated[
     Path | None, typer.Option(help="Audio to follow: WAV, FLAC, MP3 or OGG, at most 600 s.", metavar="FILE")
 ]
 TopK = Annotated[int | None, typer.Option(help="How many of the best to show; all by default.", metavar="K")]
-RewardName = Annotated[str, typer.Option("--reward", help="Reward model; see `rerank models`.", metavar="NAME")]
+RewardName = Annotated[
+    str, typer.Option("--reward", help="Of `rerank models`, or a folder of weights.", metavar="NAME")
+]
 RewardPath = Annotated[
     Path | None, typer.Option("--reward-path", help="Folder of its weights, where it takes one.", metavar="DIR")
 ]
@@ -73,12 +75,19 @@ def filters(thresholds: Sequence[str] | None, floors: Sequence[str] | None) -> "
     )
 
 
+_PAIRS = {
+    "--weight": "AXIS=NUMBER, such as musicality=1",
+    "--floor": "AXIS=NUMBER, such as musicality=1",
+    "--filter": "NAME=NUMBER or NAME=off, such as silent=-50",
+}
+
+
 def _pairs(option: str, values: Sequence[str] | None) -> list[tuple[str, str]]:
     pairs: dict[str, str] = {}
     for value in values or ():
         name, equals, number = value.partition("=")
         if not name or not equals:
-            raise typer.BadParameter(f"{option} {value!r} must be NAME=NUMBER, such as musicality=1")
+            raise typer.BadParameter(f"{option} {value!r} must be {_PAIRS[option]}")
         if name in pairs:
             raise typer.BadParameter(f"{option} {name} is given twice, as {pairs[name]} and {number}; give it once")
         pairs[name] = number

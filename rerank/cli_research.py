@@ -25,7 +25,8 @@ def train_cmi_mini(
         int | None, typer.Option(help="Of data, and as many of singing: 200 clips, 60 MB; 60 by default.")
     ] = None,
     steps: Annotated[
-        str | None, typer.Option(help="Of the four parts of training; 2000,600,500,1900 by default.", metavar="A,B,C,D")
+        str | None,
+        typer.Option(help="Of towers, lyrics, preferences and truth; 2000,600,500,1900 by default.", metavar="A,B,C,D"),
     ] = None,
     prompts: Annotated[int, typer.Option(help="Captions that the report is over.")] = 200,
 ) -> None:

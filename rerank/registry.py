@@ -19,7 +19,7 @@ from typing import Any, cast
 
 from rerank.catalogue import BUILT_IN, Entry, Kind, problem_of
 from rerank.errors import InvalidInput, RerankError, UnknownName
-from rerank.protocols import Generator, Reward
+from rerank.protocols import Generator, GeneratorInfo, Reward, RewardInfo
 
 logger = logging.getLogger("rerank")
 
@@ -115,6 +115,20 @@ class Choice:
     options: Mapping[str, Any]
 
 
+def known_info(kind: Kind, choice: Any) -> GeneratorInfo | RewardInfo | None:
+    """Return what is known of a choice (see `load`) before it is loaded; None where only loading tells.
+
+    Raises:
+        UnknownName: no such name.
+    """
+    if isinstance(choice, Choice):
+        return None if {"path", "repository"} & set(choice.options) else known_info(kind, choice.name)
+    if not isinstance(choice, str | Path):
+        return cast("GeneratorInfo | RewardInfo | None", getattr(choice, "info", None))
+    entry = _find(kind, str(choice))
+    return entry.info if choice in (entry.name, "auto") else None
+
+
 def load(
     kind: Kind, choice: object, options: Mapping[str, Any], *, offered: Mapping[str, Any] | None = None
 ) -> Generator | Reward:
@@ -140,7 +154,7 @@ def load(
             raise InvalidInput(f"expected a {kind} by name or as a loaded object, got {problem}")
         return cast(Generator | Reward, choice)
     entry = _find(kind, str(choice))
-    if entry.name != choice and os.path.isdir(choice):
+    if choice not in (entry.name, "auto") and os.path.isdir(choice):
         options = {"path": Path(choice), **options}
     factory = entry.factory()
     known = _option_names(factory)

@@ -7,17 +7,15 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from rerank import __version__
 from rerank.audio import Audio
 from rerank.data import Candidate, Prompt, check_whole
 from rerank.errors import GenerationFailed, InvalidInput, RerankError, RewardFailed, one_line
 from rerank.filters import Duplicates, Filters, reward_fault, sound_fault
-from rerank.protocols import Generator, GeneratorInfo, Progress, Reward
+from rerank.protocols import Generator, GeneratorInfo, Progress, Reward, RewardInfo
 from rerank.ranking import Ranking, Settings, Status, check_weights, normalise_weights
-from rerank.registry import load
 from rerank.run_folder import RunFolder
 from rerank.scoring import not_finite, score_each
 
@@ -66,6 +64,13 @@ class Options:
             offered=offered_device(device),
         )
 
+    def check_axes(self, info: RewardInfo) -> None:
+        """Refuse weights and floors for axes that a reward model does not have, and one without any."""
+        if not info.axes:
+            raise InvalidInput(f"reward model {info.name!r} has no axes, so it gives no rewards; choose another")
+        self.filters.check_axes(info.axes)
+        normalise_weights(self.weights, info.axes)
+
 
 class Run:
     """One run: collects candidates, filters and stores them as they come, scores and ranks them."""
@@ -74,22 +79,18 @@ class Run:
         self,
         prompt: Prompt,
         options: Options,
-        reward: str | Reward,
-        output: str | Path | None,
-        overwrite: bool,
+        reward: Reward,
+        folder: RunFolder | None,
         on_progress: ProgressCallback | None,
-        sources: Sequence[Path] = (),
     ) -> None:
         self.prompt = prompt
         self.status: Status = "done"
         self.candidates: list[Candidate] = []
         self._stored = 0  # how many of them are on disk, if they go there
-        self._reward = cast(Reward, load("reward", reward, {}, offered=options.offered))
-        info = self._reward.info
-        if not info.axes:
-            raise InvalidInput(f"reward model {info.name!r} has no axes, so it gives no rewards; choose another")
+        self._reward, self._folder = reward, folder
+        info = reward.info
+        options.check_axes(info)
         self._filters = options.filters
-        self._filters.check_axes(info.axes)
         self._duplicates = Duplicates(self._filters.duplicate)
         self._report = Reporter(on_progress)
         self.settings = Settings(
@@ -105,9 +106,8 @@ class Run:
         )
         for part in self.settings.not_read:
             logger.warning("reward model %s does not read %s", info.name, part)
-        reference = prompt.reference.path if prompt.reference else None
-        sources = [*sources, reference] if reference else sources
-        self._folder = None if output is None else RunFolder(output, overwrite=overwrite, sources=sources)
+        if folder is not None:
+            folder.make()
 
     def until_interrupted(self, step: Callable[[], None]) -> None:
         """Do a step; the first Ctrl-C of the run ends the step, the second one the run."""
@@ -124,12 +124,19 @@ class Run:
         """Where the block fails, store what there is, as far as that is possible, with the reason for what is not."""
         try:
             yield
+        except KeyboardInterrupt:
+            if self._folder is not None:
+                self._folder.leave()
+            raise
         # whatever it is: it goes on to the caller
         except Exception as error:
             if self._folder is not None and any(candidate.audio for candidate in self.candidates):
                 # the disk may be what failed: then the first error tells more than the second
                 with contextlib.suppress(Exception):
-                    self._store_failed(self._folder, settings, error)
+                    self._set_unscored_aside(str(error) if isinstance(error, RerankError) else one_line(error))
+                    self._store_ranking(self._folder, settings, "failed")
+            if self._folder is not None:
+                self._folder.leave()
             raise
 
     def generate(self, generator: Generator, prompt: Prompt, seeds: Sequence[int], duration: float) -> None:
@@ -178,20 +185,22 @@ class Run:
         if waiting:
             self.until_interrupted(lambda: self._score(waiting))
         self._set_unscored_aside("interrupted before it")
-        ranking = Ranking.of(self.prompt, self.candidates, settings, self.status)
-        if self._folder:
-            self._folder.write_document(ranking.to_dict(self._folder.path))
-        return ranking
+        if self._folder is None:
+            return Ranking.of(self.prompt, self.candidates, settings, self.status)
+        return self._store_ranking(self._folder, settings, self.status)
 
-    def _store_failed(self, folder: RunFolder, settings: Settings, error: Exception) -> None:
-        self._set_unscored_aside(str(error) if isinstance(error, RerankError) else one_line(error))
+    def _store_ranking(self, folder: RunFolder, settings: Settings, status: Status) -> Ranking:
+        """Store the ranking; that of a run which is not done does not replace an earlier one."""
+        complete = status == "done"
+        home = folder.path if complete else folder.place
         for place, candidate in enumerate(self.candidates):
             if candidate.path and place < self._stored and candidate.audio:
-                self._update(place, path=folder.place / candidate.path.relative_to(folder.path))
-        ranking = Ranking.of(self.prompt, self.candidates, settings, "failed")
-        folder.write_document(ranking.to_dict(folder.place), failed=True)
+                self._update(place, path=home / candidate.path.relative_to(folder.path))
+        ranking = Ranking.of(self.prompt, self.candidates, settings, status)
+        folder.write_document(ranking.to_dict(home), complete=complete)
         if folder.place != folder.path:
             logger.warning("%s keeps its earlier run; what the new one made is in %s", folder.path, folder.place)
+        return ranking
 
     def _set_unscored_aside(self, reason: str) -> None:
         for place, candidate in enumerate(self.candidates):

@@ -24,10 +24,11 @@ class RunFolder:
     """Writes one run.
 
     Where the folder holds an earlier run, the new one is written to its subfolder `unfinished` and takes the place of
-    the earlier one when its `ranking.json` is stored, not before: a run that fails loses nothing.
+    the earlier one when it is complete and its `ranking.json` is stored, not before: a run that fails, or is
+    interrupted, loses nothing.
 
     Args:
-        path: of the folder; made if it is missing.
+        path: of the folder.
         overwrite: whether a run that is there already may be replaced. Files that are not of a run stay.
         sources: the files that the run is made from, which must not be among those it replaces.
 
@@ -38,7 +39,7 @@ class RunFolder:
     Raises:
         InvalidInput: `path` is no path.
         OutputError: the folder holds a run and `overwrite` is False, or the run is among its own sources; it is a
-            file, or it may not be written.
+            file, or may not be read.
     """
 
     def __init__(self, path: str | Path, *, overwrite: bool = False, sources: Iterable[Path] = ()) -> None:
@@ -56,9 +57,25 @@ class RunFolder:
         for source in sources:
             if os.path.realpath(source) in replaced:
                 raise OutputError(f"cannot overwrite {self.path}: it holds the input {source}; choose another folder")
-        make_folder(self.path / "candidates")
         self.place = unfinished if self._earlier else self.path
-        self._started = not self._earlier
+        self._started = False
+        self._new: list[Path] = []
+
+    def make(self) -> None:
+        """Make the folder if it is missing, so that one which may not be written is known before any work.
+
+        Raises:
+            OutputError: it cannot be made.
+        """
+        folders = (self.path / "candidates", self.path)
+        self._new = [folder for folder in folders if not os.path.lexists(folder)]
+        make_folder(folders[0])
+
+    def leave(self) -> None:
+        """Remove the folder again if it was made, and nothing was stored."""
+        for folder in self._new:
+            with contextlib.suppress(OSError):  # it holds something
+                folder.rmdir()
 
     def write_candidate(self, audio: Audio, index: int, seed: int | None) -> Path:
         """Store one candidate and return the path that its file has at the end of the run.
@@ -74,26 +91,26 @@ class RunFolder:
         audio_files.write(audio, self.place / "candidates" / name)
         return self.path / "candidates" / name
 
-    def write_document(self, document: Mapping[str, Any], *, failed: bool = False) -> None:
-        """Store `ranking.json`; with it, unless the run failed, the new run takes the place of the earlier one.
+    def write_document(self, document: Mapping[str, Any], *, complete: bool = True) -> None:
+        """Store `ranking.json`; with it, if the run is complete, it takes the place of the earlier one.
 
         Raises:
             OutputError: it cannot be written; the candidates stay.
         """
         self._start()
         write_bytes(self.place / "ranking.json", to_json(document).encode())
-        if self.place != self.path and not failed:
+        if self.place != self.path and complete:
             try:
                 self._replace_earlier()
             except OSError as error:
                 raise cannot_write(self.path, error) from error
 
     def _start(self) -> None:
-        """Prepare the subfolder of a run that is to replace an earlier one, once."""
+        """Make the folder that is written to, once, without what an earlier run left in `unfinished`."""
         if self._started:
             return
         make_folder(self.place / "candidates")
-        for file in _stored(self.place):
+        for file in _stored(self.place) if self.place != self.path else ():
             try:
                 file.unlink()
             except OSError as error:

@@ -45,15 +45,14 @@ def not_finite(rewards: Mapping[str, float | None]) -> str | None:
 
 def _score(reward: Reward, prepared: PreparedPrompt, audio: Sequence[Audio]) -> Sequence[Rewards | str]:
     try:
-        return _checked(reward, reward.score(prepared, audio), len(audio))
-    except RerankError:
-        raise
+        found = reward.score(prepared, audio)
     # a reward model is anybody's code: what it raises costs the candidate it was raised for, which says so
     except Exception as error:
         logger.debug("reward model %s failed", reward.info.name, exc_info=True)
         if len(audio) == 1:
-            return [f"reward failed: {one_line(error)}"]
-    return [result for piece in audio for result in _score(reward, prepared, [piece])]
+            return [f"reward failed: {error if isinstance(error, RerankError) else one_line(error)}"]
+        return [result for piece in audio for result in _score(reward, prepared, [piece])]
+    return _checked(reward, found, len(audio))
 
 
 def _checked(reward: Reward, found: Sequence[Mapping[str, float | None]], count: int) -> list[Rewards]:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 import rerank
 from rerank.audio import Audio, read
+from rerank.catalogue import Entry
 from rerank.data import Candidate, Prompt
 from rerank.errors import (
     GenerationFailed,
@@ -258,6 +259,30 @@ def interrupt(on: str, at: float) -> Any:
     return callback
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"duration": 31}, "duration must be 1 to 30 s for generator 'musicgen-small', got 31"),
+        ({"weights": {"musicalty": 1}}, "musicalty"),
+        ({"filters": Filters(floors={"musicalty": 1})}, "musicalty"),
+        ({"output": "."}, "already holds a run"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], message: str
+) -> None:
+    def load(entry: Entry, *_: object) -> None:
+        raise AssertionError(f"{entry.name} is loaded")
+
+    monkeypatch.setattr(Entry, "make", load)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ranking.json").touch()
+    with pytest.raises(RerankError, match=message):
+        rerank.generate("piano", generator="musicgen-small", reward="cmi-rm", **options)
+    with pytest.raises(AssertionError, match="musicgen-small is loaded"):
+        rerank.generate("piano", generator="musicgen-small", reward="cmi-rm")
+
+
 def test_ctrl_c_while_generating_keeps_and_ranks_what_is_finished(tmp_path: Path) -> None:
     found = generate(10, on_progress=interrupt("generating", 0.4), output=tmp_path / "run")
     assert found.status == "interrupted"
@@ -352,7 +377,7 @@ def test_a_file_size_limit_is_met_in_one_line(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     assert "cannot write" in done.stdout and "file too large" in done.stdout
     assert done.stdout.count("\n") == 1
-    assert list((tmp_path / "run" / "candidates").iterdir()) == []
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["ranking.json"]
 
 
 def test_a_run_is_refused_before_it_is_made_where_there_is_one(tmp_path: Path) -> None:
@@ -414,6 +439,28 @@ def test_score_gives_the_rewards_of_one_or_many(tmp_path: Path) -> None:
     assert many == [rerank.score(path, "piano", reward=reward) for path in paths]
     ranked = rerank.rank(paths, "piano", reward=reward)
     assert many == [dict(one.rewards) for one in sorted(ranked.candidates, key=lambda one: one.index)]
+
+
+def test_score_reports_how_far_it_is() -> None:
+    pieces = [notes(np.random.default_rng(seed), 0.5) for seed in range(6)]
+    reports: list[Progress] = []
+    rerank.score(pieces, "piano", reward=ToyReward(), on_progress=reports.append)
+    assert {report.phase for report in reports} == {"rewarding"}
+    shares = [report.done / report.total for report in reports]
+    assert shares == sorted(shares) and (shares[0], shares[-1], len(shares)) == (0, 1, 7)
+
+
+def test_a_piece_that_a_reward_model_refuses_costs_only_itself() -> None:
+    odd = next(candidate.audio for candidate in generate(6) if candidate.index == 4)
+    assert odd is not None
+
+    def refuse(audio: Audio) -> dict[str, float | None]:
+        if np.array_equal(audio.waveform, odd.waveform):
+            raise InvalidInput("this piece is too odd")
+        return {}
+
+    found = generate(6, reward=ToyReward(override=refuse))
+    assert [(one.index, one.set_aside) for one in found.set_aside] == [(4, "reward failed: this piece is too odd")]
 
 
 def test_score_refuses_nan() -> None:
@@ -548,6 +595,26 @@ def test_a_run_that_fails_keeps_the_earlier_one(tmp_path: Path, caplog: pytest.L
     found = generate(1, seed=9, output=tmp_path / "run", overwrite=True)
     assert found.best.path is not None and found.best.path.exists()
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["candidates", "ranking.json"]
+
+
+@pytest.mark.parametrize("phase", ["generating", "rewarding"])
+def test_a_run_that_is_interrupted_keeps_the_earlier_one(tmp_path: Path, phase: str) -> None:
+    generate(2, output=tmp_path / "run")
+    before = document(tmp_path / "run")
+    found = generate(6, seed=9, output=tmp_path / "run", overwrite=True, on_progress=interrupt(phase, 0.5))
+    assert found.status == "interrupted" and document(tmp_path / "run") == before
+    assert all(candidate.path is not None and candidate.path.exists() for candidate in found)
+    unfinished = document(tmp_path / "run" / "unfinished")
+    assert unfinished["status"] == "interrupted"
+    assert all((tmp_path / "run" / "unfinished" / one["path"]).exists() for one in unfinished["candidates"])
+
+
+def test_a_run_without_a_single_candidate_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        generate(5, on_progress=interrupt("generating", 0), output=tmp_path / "run")
+    with pytest.raises(GenerationFailed):
+        generate(2, generator=ToyGenerator(failing={0, 1}), output=tmp_path / "run")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_full_disk_leaves_a_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -426,7 +426,7 @@ def test_a_negative_prompt_has_an_effect(name: str, loaded: Load) -> None:
 
 @pytest.mark.parametrize("name", GUIDED)
 def test_a_negative_prompt_without_effect_is_refused(name: str, loaded: Load) -> None:
-    with pytest.raises(InvalidInput, match="no effect .* without guidance"):
+    with pytest.raises(InvalidInput, match="no effect without guidance"):
         loaded(name, guidance=1.0, negative_prompt="noise")
 
 
@@ -559,7 +559,8 @@ def test_runs_in_half_precision(name: str, loaded: Load) -> None:
     generator = loaded(name, dtype="bfloat16")
     assert backbone(generator).dtype == torch.bfloat16
     exact, half = sound(loaded(name))[0], sound(generator)[0]
-    assert np.isfinite(half).all() and half.shape == exact.shape
+    assert half.shape == exact.shape
+    assert np.corrcoef(exact.ravel(), half.ravel())[0, 1] > 0.9
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -662,7 +663,7 @@ def test_stable_audio_3_takes_the_steps_that_its_scheduler_is_for(folders: dict[
     [
         ("steps", 0, "steps must be a whole number from 1 to 1000"),
         ("steps", 2.5, "steps must be"),
-        ("guidance", -1, "guidance must be a number from 0"),
+        ("guidance", 0.5, "guidance must be a number from 1"),
         ("guidance", "7", "guidance must be"),
         ("batch_size", 0, "batch_size must be a whole number"),
         ("device", "tpu", "device 'tpu' is not available"),

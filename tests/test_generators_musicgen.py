@@ -472,6 +472,7 @@ def test_options_are_checked(folders: dict[str, Path], tmp_path: Path) -> None:
         ({"top_k": -1}, "top_k must be a whole number"),
         ({"batch_size": 0}, "batch_size must be a whole number"),
         ({"dtype": "int8"}, "unknown dtype 'int8'"),
+        ({"negative_prompt": 3}, "negative_prompt must be a str, got int"),
         ({"guidance": 1, "negative_prompt": "noise"}, "negative_prompt needs guidance above 1"),
         ({"start": Candidate(index=2, seed=1, audio=None, set_aside="failed")}, "candidate 2 has no audio to start"),
         ({"revision": "main"}, "a folder has none"),
@@ -516,3 +517,26 @@ def test_precision(folders: dict[str, Path]) -> None:
         logits[dtype] = generator._engine.logits(generator._checkpoint.side(TEXT), columns)
     error = (logits["bfloat16"] - logits["float32"]).abs().max()
     assert 0 < error < 0.05 * logits["float32"].std()
+
+
+def test_batches_of_a_given_size_are_filled_up_on_a_gpu(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = MusicGen(path=folders["mono"], device="cpu", dtype="float32", batch_size=4)
+    assert list(generator._filled_up(range(10))) == list(range(10))
+    monkeypatch.setattr(generator, "_device", torch.device("cuda"))
+    assert list(generator._filled_up(range(10))) == [*range(10), 9, 9]
+    assert list(generator._filled_up(range(8))) == list(range(8))
+    monkeypatch.setattr(generator, "_batch_size", None)
+    assert list(generator._filled_up(range(10))) == list(range(10))
+
+
+def test_a_batch_leaves_memory_for_decoding(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = MusicGen(path=folders["mono"], device="cpu", dtype="float32")
+    columns, sides = 103, generator._sides(Prompt(TEXT))
+    tables = generator._engine.bytes_per_candidate(columns, len(sides))
+    decoding = generator._codec.bytes_to_decode(columns)
+    assert decoding == 103 * generator._codec.hop * 1000
+    for free, fitting in ((0, 1), (decoding + 3 * tables, 3), (decoding + 1000 * tables, 16)):
+        monkeypatch.setattr("rerank.generators.musicgen._free_memory", lambda _, free=free: 2 * free)
+        assert generator._fitting(columns, sides) == fitting

@@ -218,6 +218,14 @@ def test_options_left_out_fit_what_the_model_was_trained_for(
     assert (calls[0]["steps"], calls[0]["sampler_type"], calls[0]["cfg_scale"]) == (steps, sampler, 3.0)
 
 
+def test_a_duration_that_is_an_index_is_whole(calls: Calls) -> None:
+    model, found = Model(), config()
+    found["model"]["conditioning"]["configs"][1]["type"] = "int"
+    list(StableAudioTools(model, found).generate(PROMPT, [1], 1.5))
+    told = model.conditioner.told[0]["seconds_total"]
+    assert told == 2 and isinstance(told, int)
+
+
 def test_further_conditions_are_given_values(calls: Calls) -> None:
     with pytest.raises(InvalidInput, match=r"needs the condition 'tempo'; give it a value: conditioning=\{'tempo'"):
         StableAudioTools(Model(), config("tempo"))
@@ -239,6 +247,10 @@ def test_other_models_and_options_are_refused(calls: Calls) -> None:
         found = config()
         found["model"]["conditioning"]["configs"].pop(0)
         StableAudioTools(Model(), found)
+    with pytest.raises(InvalidInput, match="steps"):
+        StableAudioTools(Model(), config(), steps=0)
+    with pytest.raises(UnknownName, match="unknown sampler_type 'pingpon'; did you mean 'pingpong'"):
+        StableAudioTools(Model(), config(), sampler_type="pingpon")
     with pytest.raises(InvalidInput, match="'init_audio' is no option"):
         StableAudioTools(Model(), config(), init_audio=None)
 

@@ -79,7 +79,9 @@ def test_anything_that_can_be_called_is_a_function() -> None:
             return play(prompt, seed, duration)
 
     for function in (Player(), Player().__call__):
-        assert rerank.wrap(function, sample_rate=SAMPLE_RATE, channels=2).generate(PROMPT, [1], 1.0)
+        (made,) = rerank.wrap(function, sample_rate=SAMPLE_RATE, channels=2).generate(PROMPT, [1], 1.0)
+        assert made.audio is not None
+        np.testing.assert_array_equal(made.audio.waveform, play(PROMPT.text, 1, 1.0))
     assert rerank.wrap(Player(), sample_rate=SAMPLE_RATE).info.name == "Player"
     assert rerank.wrap(play, sample_rate=SAMPLE_RATE).info.name == "play"
 

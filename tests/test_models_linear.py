@@ -24,14 +24,14 @@ def test_packed_is_the_plain_product() -> None:
 
 @pytest.mark.parametrize("in_blocks", [False, True])
 @pytest.mark.parametrize("packs", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_a_row_is_the_same_among_any_others(
     dtype: torch.dtype, packs: bool, in_blocks: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(linear, "has_packing", lambda: packs and has_packing())
+    monkeypatch.setattr(linear, "has_packing", lambda dtype: packs and has_packing(dtype))
     weight, x = _random(96, 64, dtype=dtype), _random(24, 1, 64, dtype=dtype)
     layer = RowLinear(weight)
-    assert (layer.packed is not None) == (packs and has_packing())
+    assert (layer.packed is not None) == (packs and has_packing(dtype))
     assert (layer.outputs, layer.inputs) == (96, 64)
     layer.in_blocks = layer.in_blocks or in_blocks
     with torch.inference_mode():

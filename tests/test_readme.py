@@ -39,6 +39,14 @@ def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (tmp_path / "best.wav").exists()
 
 
+def test_the_example_of_a_generator_of_ones_own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs" / "generators.md").read_text(encoding="utf-8")
+    (example,) = (block for block in re.findall(r"```py\n(.*?)```", text, re.DOTALL) if "rerank.wrap" in block)
+    (tmp_path / "example.py").write_text(example + "assert len(ranking.candidates) == 10\n", encoding="utf-8")
+    subprocess.run([sys.executable, "example.py"], check=True)
+
+
 def test_there_are_commands() -> None:
     assert len(COMMANDS) >= 5
 
@@ -60,5 +68,6 @@ def test_every_number_of_the_benchmark_has_its_command() -> None:
 
 def test_nothing_is_left_to_fill_in_and_links_lead_somewhere() -> None:
     assert not re.findall(r"<!--|\{\w+\}", README)
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
-    assert links and all((ROOT / link).exists() for link in links)
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+        links = re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
+        assert all((page.parent / link).exists() for link in links if not link.startswith("http")), page

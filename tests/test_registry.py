@@ -23,6 +23,12 @@ def test_built_in_names_are_listed_without_importing_them() -> None:
     assert "cmi-mini" in entries("reward")
 
 
+def test_a_folder_called_auto_is_not_meant_by_auto(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "auto").mkdir()
+    assert load_generator("auto").info.name == "synth"
+
+
 def test_a_plugin_is_listed_without_importing_it_and_loaded_by_name(plugged: Path) -> None:
     sys.modules.pop("toy_package", None)
     entry = entries("generator")["toy"]

@@ -63,7 +63,7 @@ def test_a_run_that_fails_leaves_the_earlier_one_whole(tmp_path: Path, monkeypat
     run(tmp_path, 0, 1).write_document({"run": 1})
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
     second = run(tmp_path, 0, 7, overwrite=True)
-    second.write_document({"run": 2}, failed=True)
+    second.write_document({"run": 2}, complete=False)
     assert all(path.read_bytes() == content for path, content in before.items())
     assert json.loads((tmp_path / "unfinished" / "ranking.json").read_text()) == {"run": 2}
     third = run(tmp_path, 5, overwrite=True)
@@ -114,6 +114,24 @@ def test_a_folder_without_a_run_is_used_and_a_file_refused(tmp_path: Path) -> No
     assert json.loads((tmp_path / "ranking.json").read_text()) == {"version": 1}
     with pytest.raises(OutputError, match="it is a file; choose a folder"):
         RunFolder(tmp_path / "other.txt")
+
+
+def test_a_folder_in_which_nothing_was_stored_is_removed_again(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    for name in ("new", "mine", "used"):
+        made = RunFolder(tmp_path / name)
+        assert not (tmp_path / name / "candidates").exists()
+        made.make()
+        assert (tmp_path / name / "candidates").is_dir()
+        if name == "used":
+            made.write_candidate(AUDIO, 0, 0)
+        made.leave()
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == [
+        "mine",
+        "used",
+        "used/candidates",
+        "used/candidates/000-seed0.flac",
+    ]
 
 
 def test_json_holds_no_nan_and_any_file_name() -> None:

@@ -52,8 +52,8 @@ class MusicGen:
     """A MusicGen model as a generator.
 
     A candidate depends on its seed, the prompt and these options alone. On a CPU its codes are the same, to the bit,
-    alone and in any batch; on a GPU they are at a fixed batch size, as other sizes add in another order there. A longer
-    candidate begins as a shorter one does, but for the last three frames of that one.
+    alone and in any batch; on a GPU they are with the same `batch_size`, given, as other sizes add in another order there
+    (a last batch that is not full is filled up). A longer candidate begins as a shorter one does, but for the last three frames of that one.
 
     Args:
         path: folder with a model as transformers saves it; None downloads `repository`.
@@ -88,7 +88,7 @@ class MusicGen:
         temperature: float = 1.0,
         top_k: int = 250,
         guidance: float = 3.0,
-        negative_prompt: str = "",
+        negative_prompt: str | None = None,
         start: AudioLike | Candidate | None = None,
         batch_size: int | None = None,
     ) -> None:
@@ -103,13 +103,18 @@ class MusicGen:
             check_whole("batch_size", batch_size, 1, 1024)
         if repository is None and path is None:
             raise InvalidInput(f"generator {name!r} needs path=, a folder with a MusicGen model")
-        if negative_prompt.strip() and guidance == 1:
+        if not isinstance(negative_prompt, str | None):
+            raise InvalidInput(
+                f"negative_prompt must be a str, got {type(negative_prompt).__name__}; pass it in quotes"
+            )
+        negative = negative_prompt or ""
+        if negative.strip() and guidance == 1:
             raise InvalidInput("negative_prompt needs guidance above 1; with guidance 1 there is no other side")
         quick = torch.bfloat16 if has_fast_bfloat16() else torch.float32
         self.dtype = resolve_dtype(dtype, torch_device, torch.float16, on_cpu=quick)
         self._sampling = Sampling(temperature=float(temperature), top_k=int(top_k), guidance=float(guidance))
-        self._negative, self._batch_size, self._device = negative_prompt, batch_size, torch_device
-        source = Source.given(path, repository or "", revision)
+        self._negative, self._batch_size, self._device = negative, batch_size, torch_device
+        source = Source.given(path, repository or "a MusicGen model", revision)
         say_licence(name, LICENCE)
         self._checkpoint = Checkpoint(source, self.dtype, torch_device)
         self._engine, self._codec = self._checkpoint.engine, self._checkpoint.codec
@@ -155,11 +160,19 @@ class MusicGen:
             return list(zip(codes, audio, strict=True))
 
         size = self._batch_size or self._fitting(columns.shape[1], sides)
-        for index, (codes, audio) in enumerate(in_batches(seeds, size, make, on_progress)):
-            yield Candidate(index=index, seed=seeds[index], audio=audio, codes=codes, licence=LICENCE)
+        made = in_batches(self._filled_up(seeds), size, make, on_progress)
+        # seeds first: it ends the loop before a batch is asked for that only fills up
+        for index, (seed, (codes, audio)) in enumerate(zip(seeds, made, strict=False)):
+            yield Candidate(index=index, seed=seed, audio=audio, codes=codes, licence=LICENCE)
+
+    def _filled_up(self, seeds: Sequence[int]) -> Sequence[int]:
+        """Return seeds of whole batches where a GPU has to add alike for each: the last one comes again and again."""
+        if self._device.type != "cuda" or self._batch_size is None:
+            return seeds
+        return [*seeds, *[*seeds][-1:] * (-len(seeds) % self._batch_size)]
 
     def decode(self, codes: NDArray[np.int16]) -> Audio:
-        """Return the audio of a candidate's codes, `[codebooks, frames]`.
+        """Return the audio of a candidate's codes, `[codebooks, frames]`, all frames whole.
 
         Raises:
             InvalidInput: they are not codes of this model.
@@ -200,7 +213,8 @@ class MusicGen:
         places = columns + (0 if sides[0].prefix is None else len(sides[0].prefix))
         tables = self._engine.bytes_per_candidate(places, len(sides))
         most = _MOST.get(self._device.type, _MOST["cpu"])
-        return max(1, min(most, int(_MEMORY_SHARE * _free_memory(self._device) / tables)))
+        free = _MEMORY_SHARE * _free_memory(self._device) - self._codec.bytes_to_decode(columns)
+        return max(1, min(most, int(free / tables)))
 
     def _codes_of_clip(self, start: AudioLike | Candidate | None) -> torch.Tensor:
         """Return the codes that every candidate begins with, `[codebooks, frames]`."""
@@ -231,5 +245,7 @@ class MusicGen:
 def _free_memory(device: torch.device) -> int:
     """Return the free memory of a device, in bytes."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        # torch keeps what it has freed, and takes it again before it asks the device
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + kept
     return int(psutil.virtual_memory().available)

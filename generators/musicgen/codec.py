@@ -19,7 +19,10 @@ from rerank.errors import WeightsError
 
 _GROUP = {"cuda": 8}
 """Clips whose samples are computed together, 1 elsewhere: the layers after the recurrent one, which goes frame by frame and
-is as slow for one clip as for many, take 0.3 GB for ten seconds of each."""
+is as slow for one clip as for many, take much memory."""
+
+_BYTES_PER_SAMPLE = 1000
+"""That these layers take: 0.3 GB for ten seconds of a clip."""
 
 
 class Codec:
@@ -67,9 +70,13 @@ class Codec:
             on_clips(len(made) // self.channels)
         return torch.stack(made).reshape(clips, self.channels, -1)
 
+    def bytes_to_decode(self, frames: int) -> int:
+        """Return the memory that `decode` takes for clips of so many frames, however many they are."""
+        return _GROUP.get(self.device.type, 1) * frames * self.hop * _BYTES_PER_SAMPLE
+
     @torch.inference_mode()
     def encode(self, waveform: Tensor) -> Tensor:
-        """Return the codes of a clip; what is left of a last frame is filled with silence.
+        """Return the codes of a clip; what is left of a last frame is filled with its mirror image.
 
         Shape:
             `[channels, time]` -> `[codebooks, frames]`, int64, on the CPU

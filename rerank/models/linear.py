@@ -34,9 +34,15 @@ class PackedLinear(nn.Module):
         return out
 
 
-def has_packing() -> bool:
-    """Return whether this build of torch has oneDNN."""
-    return bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]  # torch does not annotate it
+def has_packing(dtype: torch.dtype = torch.float32) -> bool:
+    """Return whether this build of torch has oneDNN, and that this processor's instructions for `dtype`."""
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]  # torch does not annotate it
+        return False
+    if dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if dtype == torch.float16:
+        return bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
+    return dtype == torch.float32
 
 
 @cache
@@ -70,7 +76,8 @@ class RowLinear(nn.Module):
         self.outputs, self.inputs = weight.shape
         on_cpu = weight.device.type == "cpu"
         # not where it is measured to be faster: the choice must be the same each time, for it changes the last bits
-        self.packed = PackedLinear(weight, rows=rows) if on_cpu and has_packing() else None
+        packs = on_cpu and has_packing(weight.dtype)
+        self.packed = PackedLinear(weight, rows=rows) if packs else None
         self.weight = None if self.packed else weight.detach()
         self.in_blocks = on_cpu and not _rows_agree(*weight.shape, weight.dtype, self.packed is not None)
 

@@ -63,7 +63,8 @@ class TowerBatch:
     Attributes:
         spectrograms: `[clips, mels, frames]`.
         start, duration: where they were cut out of the clips, in seconds.
-        facts, faults, syllables, damages: of each spectrogram.
+        facts, faults, damages: of each spectrogram.
+        syllables: of each that is not damaged; none are told of others.
         texts, lyrics: for the text tower, they belong to no clip.
     """
 
@@ -136,7 +137,7 @@ class Batches:
         shards: to draw from.
         seed: of the order and of all choices.
         prompts: for each batch; each brings its `CANDIDATES`.
-        sung: more shards, for grids of lyrics only.
+        sung: more shards, for grids of lyrics.
     """
 
     def __init__(self, shards: Sequence[Shard], seed: int, prompts: int = 8, sung: Sequence[Shard] = ()) -> None:

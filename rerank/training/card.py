@@ -46,15 +46,15 @@ All numbers are in `cmi-mini.json` beside this file; `rerank eval agreement` mak
 
 ## How it was made
 
-`rerank train cmi-mini DIR --seed {seed}`: {clips} clips of 10 seconds by `synth`, each also damaged once, and {sung_clips} whose
+`{command}`: {clips} clips of 10 seconds by `synth`, each also damaged once, and {sung_clips} whose
 prompts all have lyrics; prompts from the training split of MusicCaps (Google, CC BY-SA 4.0), from templates and with
 lyrics of its own making. First {tower_steps} steps in which the towers learn facts of sound and text; then, with the
-audio tower frozen, {lyrics_steps} steps of lyrics alone; then, as in the paper, {preference_steps} steps of
+audio tower frozen, {lyrics_steps} steps of lyrics, alone or beside a text; then, as in the paper, {preference_steps} steps of
 Bradley-Terry on noisy preferences (label smoothing 0.2) and {truth_steps} steps of Bradley-Terry and tanh-scaled
 regression on the truth, with modality dropout. Each of these takes {step_prompts} prompts with four candidates, right
-and wrong ones, and texts, lyrics and references by themselves, and the text tower repeats its first lessons. Lyrics are
-written anew in each step, in other words with the same vowels, so that they cannot be learnt by heart, and beside their
-reward it is told in which moments they are followed.
+and wrong ones, and texts, lyrics and references by themselves, and the text tower repeats its first lessons. Most
+lyrics are written anew in each step, in other words with the same vowels, so that they cannot be learnt by heart, and
+beside their reward it is told in which moments they are followed.
 
 ## Limits
 
@@ -81,10 +81,11 @@ def model_card(options: TrainOptions, report: Mapping[str, Any]) -> str:
         for name, goal, meaning in _GOALS
         if (value := metrics.get(name)) is not None
     ]
+    steps = map(str, (options.tower_steps, options.lyrics_steps, options.preference_steps, options.truth_steps))
     return _TEMPLATE.format(
         prompts=report["options"]["prompts"],
         rows="\n".join(rows),
-        seed=options.seed,
+        command=f"rerank train cmi-mini DIR --seed {options.seed} --shards {options.shards} --steps {','.join(steps)}",
         clips=f"{4 * options.shards * options.shard_prompts:,}",
         tower_steps=options.tower_steps,
         preference_steps=options.preference_steps,
