@@ -39,8 +39,8 @@ from rerank.generators.dtypes import DTYPES
 from rerank.generators.musicgen import MusicGen
 from rerank.generators.musicgen.checkpoint import quiet
 from rerank.generators.musicgen.sampling import guide, keep_top
+from rerank.models.device import has_fast_bfloat16, resolve_device
 from rerank.protocols import Progress
-from rerank.rewards.device import has_fast_bfloat16, resolve_device
 
 TEXT = "slow warm piano with vinyl crackle"
 

@@ -19,9 +19,9 @@ from rerank.data import Prompt
 from rerank.errors import InvalidInput
 from rerank.generators.diffusion import Diffusion, check_options, fitting, load, tokens
 from rerank.generators.dtypes import resolve_dtype
+from rerank.models.device import resolve_device
 from rerank.models.hub import Source
 from rerank.protocols import GeneratorInfo
-from rerank.rewards.device import resolve_device
 
 NAME = "ace-step"
 LICENCE = "MIT"

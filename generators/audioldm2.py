@@ -17,10 +17,10 @@ from transformers import GPT2LMHeadModel
 from rerank.data import Prompt
 from rerank.generators.diffusion import Diffusion, check_options, fitting, load, logger, tokens
 from rerank.generators.dtypes import resolve_dtype
+from rerank.models.device import resolve_device
 from rerank.models.hub import Source
 from rerank.models.weights import say_licence
 from rerank.protocols import GeneratorInfo
-from rerank.rewards.device import resolve_device
 
 NAME = "audioldm2"
 LICENCE = "CC BY-NC-SA 4.0 (not for commercial use)"

@@ -27,10 +27,10 @@ from rerank.generators.diffusion import (
     tokens,
 )
 from rerank.generators.dtypes import resolve_dtype
+from rerank.models.device import resolve_device
 from rerank.models.hub import Source
 from rerank.models.weights import say_licence
 from rerank.protocols import GeneratorInfo
-from rerank.rewards.device import resolve_device
 
 OPEN = "stable-audio-open-1.0"
 THREE = "stable-audio-3"

@@ -29,13 +29,13 @@ from rerank.errors import WeightsError
 from rerank.generators.diffusion import Diffusion, check_options
 from rerank.generators.dtypes import resolve_dtype
 from rerank.models import stable_audio_dit
+from rerank.models.device import resolve_device
 from rerank.models.hub import Source, read_json
 from rerank.models.oobleck import PREFIX, OobleckConfig, read_decoder
 from rerank.models.published import read_tokenizer
 from rerank.models.stable_audio_dit import Dit, DitConfig, NumberEmbedding
 from rerank.models.weights import load_strictly, read_weights, say_licence
 from rerank.protocols import GeneratorInfo
-from rerank.rewards.device import resolve_device
 
 NAME = "stable-audio-open-small"
 REPOSITORY = "stabilityai/stable-audio-open-small"

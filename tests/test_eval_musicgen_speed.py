@@ -11,8 +11,8 @@ from rerank.errors import InvalidInput, WeightsError
 from rerank.eval import musicgen_speed
 from rerank.eval.musicgen_speed import MusicgenSpeedOptions, evaluate
 from rerank.eval.random_musicgen import TINY, save_random_musicgen
+from rerank.models.device import has_fast_bfloat16
 from rerank.protocols import Progress
-from rerank.rewards.device import has_fast_bfloat16
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
 

@@ -9,8 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from rerank.errors import InvalidInput, WeightsError
 from rerank.eval.random_weights import write_models
 from rerank.eval.reward_speed import RewardSpeedOptions, _packed_flops, evaluate
+from rerank.models.device import has_fast_bfloat16
 from rerank.models.linear import PackedLinear
-from rerank.rewards.device import has_fast_bfloat16
 from tests.test_models_published import SMALL, TOWERS
 
 

@@ -15,11 +15,11 @@ from rerank.audio import Audio
 from rerank.data import Prompt
 from rerank.errors import InvalidInput, OutputError, WeightsError
 from rerank.models.cmi import RewardModel
+from rerank.models.device import resolve_device
 from rerank.models.mini import MiniConfig, build_mini
 from rerank.models.vocabulary import Vocabulary
 from rerank.protocols import Reward
 from rerank.rewards.cmi import CmiReward
-from rerank.rewards.device import resolve_device
 from rerank.rewards.encoding import chunks_of
 from rerank.rewards.mini import load_mini, save_mini
 

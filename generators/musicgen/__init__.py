@@ -27,11 +27,11 @@ from rerank.generators.musicgen.checkpoint import Checkpoint
 from rerank.generators.musicgen.engine import Sampling, Side
 from rerank.generators.musicgen.pattern import codes_of, columns_of, delays
 from rerank.generators.musicgen.sampling import numbers_of
+from rerank.models.device import has_fast_bfloat16, resolve_device
 from rerank.models.hub import Source
 from rerank.models.weights import say_licence
 from rerank.protocols import GeneratorInfo, Progress
 from rerank.ranking import is_number
-from rerank.rewards.device import has_fast_bfloat16, resolve_device
 
 LICENCE = "CC BY-NC 4.0 (not for commercial use)"
 

@@ -17,9 +17,9 @@ from rerank.audio import Audio
 from rerank.data import Prompt
 from rerank.errors import InvalidInput
 from rerank.models.cmi import AXES, RewardModel
+from rerank.models.device import resolve_device
 from rerank.models.transformer import Tokens
 from rerank.protocols import Condition, RewardInfo
-from rerank.rewards.device import autocast, resolve_device, resolve_precision, set_precision
 from rerank.rewards.encoding import (
     SAMPLE_RATE,
     AudioEncoder,
@@ -31,6 +31,7 @@ from rerank.rewards.encoding import (
     chunks_of,
     to_waveform,
 )
+from rerank.rewards.precision import autocast, resolve_precision, set_precision
 
 MEANINGS = {
     "musicality": "how good the audio is as music: composition, performance and sound, whatever was asked for",
@@ -70,7 +71,7 @@ class CmiReward:
         max_duration: of candidates and references, in seconds; longer ones are cut there, with a warning. None hears
             all.
         resampler: "sinc" for weights whose published numbers come from torchaudio's resampling.
-        precision: "auto" (bf16 on a GPU that has it, else float32), or one of `rerank.rewards.device.PRECISIONS`.
+        precision: "auto" (bf16 on a GPU that has it, else float32), or one of `rerank.rewards.precision.PRECISIONS`.
         together: seconds of audio that go through the audio tower at a time.
         memory: of audio that was encoded before; None forgets.
         device: "auto" (the GPU if there is one), or a torch device name.

@@ -6,13 +6,14 @@
 from pathlib import Path
 
 from rerank.files import as_path
+from rerank.models.device import resolve_device
 from rerank.models.hub import Source
 from rerank.models.mulan import MulanAudioTower
 from rerank.models.published import CMI_RM, LICENCE, read_cmi_rm
 from rerank.models.weights import fingerprint, say_licence
 from rerank.rewards.cmi import CmiReward, Strategy, check_strategy
-from rerank.rewards.device import resolve_device, resolve_precision
 from rerank.rewards.encoding import CHUNK_DURATION, GPU_DURATION, Memory, check_duration
+from rerank.rewards.precision import resolve_precision
 
 
 def load_cmi_rm(

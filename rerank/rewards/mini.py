@@ -17,11 +17,11 @@ from safetensors.torch import save as save_tensors
 from rerank.errors import WeightsError
 from rerank.files import make_folder, write_bytes
 from rerank.models.cmi import RewardModel
+from rerank.models.device import resolve_device
 from rerank.models.mini import MiniConfig, build_mini, mini_config, mini_vocabulary
 from rerank.models.vocabulary import Vocabulary
 from rerank.models.weights import load_strictly
 from rerank.rewards.cmi import CmiReward
-from rerank.rewards.device import resolve_device
 
 _WEIGHTS, _CONFIG, _VOCABULARY = "model.safetensors", "config.json", "vocabulary.json"
 

@@ -15,13 +15,13 @@ from torch import Tensor
 from rerank.audio import Audio
 from rerank.data import Prompt
 from rerank.files import as_path
+from rerank.models.device import resolve_device
 from rerank.models.hub import Source
 from rerank.models.mel import SHORTEST
 from rerank.models.mulan import Mulan
 from rerank.models.published import LICENCE, MULAN, read_mulan
 from rerank.models.weights import fingerprint, say_licence
 from rerank.protocols import RewardInfo
-from rerank.rewards.device import autocast, resolve_device, resolve_precision, set_precision
 from rerank.rewards.encoding import (
     CHUNK_DURATION,
     GPU_DURATION,
@@ -33,6 +33,7 @@ from rerank.rewards.encoding import (
     check_memory,
     to_waveform,
 )
+from rerank.rewards.precision import autocast, resolve_precision, set_precision
 
 AXES = {"alignment": "how similar text and audio are to MuQ-MuLan: the cosine of their vectors, -1 to 1"}
 
@@ -50,7 +51,7 @@ class MulanReward:
         version: see `RewardInfo`.
         normalised: bring the mean to length 1, so that every reward is a cosine.
         max_duration: longer audio is cut there, in seconds, with a warning; None hears all.
-        precision: "auto" (bf16 on a GPU that has it, else float32), or one of `rerank.rewards.device.PRECISIONS`.
+        precision: "auto" (bf16 on a GPU that has it, else float32), or one of `rerank.rewards.precision.PRECISIONS`.
         memory: of audio that was encoded before; None forgets.
         device: "auto" (the GPU if there is one), or a torch device name.
 

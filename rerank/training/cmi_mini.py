@@ -32,11 +32,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from rerank.errors import InvalidInput
 from rerank.files import make_folder, write_bytes
 from rerank.models.cmi import RewardModel
+from rerank.models.device import has_fast_bfloat16
 from rerank.models.mini import MiniAudioTower, MiniConfig, build_mini
 from rerank.models.transformer import Tokens
 from rerank.models.vocabulary import Vocabulary
 from rerank.protocols import Progress
-from rerank.rewards.device import has_fast_bfloat16
 from rerank.rewards.mini import save_mini
 from rerank.training import dataset
 from rerank.training.batches import Batches, Clip, LyricsBatch, PairBatch, Parts, TowerBatch, read_cached

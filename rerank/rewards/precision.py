@@ -1,4 +1,4 @@
-"""Where and how precisely a reward model computes.
+"""How precisely a reward model computes.
 
 Three precisions: `float32`, which every port is checked in; `bf16`, with products of matrices and convolutions in
 bfloat16 and all else (spectrograms, rotary angles, what passes from layer to layer, the last layers) in float32; and
@@ -8,7 +8,6 @@ angles, what enters the conformer, and the rewards.
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -25,21 +24,6 @@ from rerank.models.muq import MuqEncoder
 Precision = Literal["float32", "bf16", "bf16-autocast"]
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "bf16", "bf16-autocast")
-
-
-def resolve_device(name: str) -> torch.device:
-    """Return the torch device called `name`; "auto" is the GPU if there is one, else the CPU.
-
-    Raises:
-        InvalidInput: this machine has no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    available = ["cpu"] + (["mps"] if torch.backends.mps.is_available() else [])
-    available += ["cuda"] * torch.cuda.is_available() + [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-    if name not in available:
-        raise InvalidInput(f"device {name!r} is not available here; use 'auto' or one of: {', '.join(available)}")
-    return torch.device(name)
 
 
 def resolve_precision(name: str, device: torch.device) -> Precision:
@@ -103,13 +87,3 @@ def autocast(device: torch.device, precision: Precision) -> Iterator[None]:
     flags = torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if exact else contextlib.nullcontext()
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half), flags:
         yield
-
-
-def has_fast_bfloat16() -> bool:
-    """Return whether the processor multiplies bfloat16 matrices in hardware."""
-    flags = ("avx512_bf16", "amx_bf16", "asimdbf16", "bf16")
-    try:
-        found = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
-    except OSError:
-        return False
-    return any(flag in found for flag in flags)
