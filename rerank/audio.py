@@ -126,6 +126,7 @@ def read(path: str | Path, *, max_duration: float | None = None, finite: bool = 
     except (soundfile.SoundFileError, TypeError, OSError) as error:
         # without the name, which the library repeats as bytes
         reason = " ".join(getattr(error, "error_string", str(error)).split()).rstrip(".").lower()
+        reason = reason.removeprefix("error : ")
         raise UnreadableAudio(f"cannot read {path} as audio ({reason}); give a WAV, FLAC, MP3 or OGG file") from error
     if len(samples) == limit:
         raise UnreadableAudio(_long_message(str(path), frames / sample_rate, max_duration))

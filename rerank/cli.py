@@ -269,6 +269,10 @@ def _finish(ranking: "Ranking", folder: str | None, as_json: bool) -> None:
     """Print the ranking and leave with the exit status it deserves."""
     from rerank.run_folder import to_json
 
+    stored = [candidate.path for candidate in ranking.candidates if candidate.path]
+    if folder is not None and stored:
+        # in the subfolder `unfinished`, where an interrupted run left an earlier one
+        folder = str(stored[0].parent.parent)
     if as_json:
         print_document(to_json(ranking.to_dict(folder)))
     else:

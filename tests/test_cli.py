@@ -88,6 +88,19 @@ def test_a_run_that_fails_says_where_it_is(monkeypatch: pytest.MonkeyPatch) -> N
     assert "written to rerank-runs/slow-piano-seed0-3\nerror: interrupted" in result.stderr
 
 
+def test_an_interrupted_run_says_where_it_is_beside_an_earlier_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert call(*MAKE, "-n", "1", "-o", "run").stdout.endswith("written to run\n")
+
+    def press(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tests.conftest.ToyReward.score", press)
+    result = call(*MAKE, "-n", "2", "-o", "run", "--overwrite")
+    assert result.exit_code == 130 and result.stdout.endswith("written to run/unfinished\n")
+    result = call(*MAKE, "-n", "2", "-o", "run", "--overwrite", "--json")
+    assert json.loads(result.stdout)["candidates"][0]["path"].startswith("candidates/")
+
+
 def fail_twice() -> None:
     raise KeyboardInterrupt
 

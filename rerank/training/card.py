@@ -46,15 +46,17 @@ All numbers are in `cmi-mini.json` beside this file; `rerank eval agreement` mak
 
 ## How it was made
 
-`{command}`: {clips} clips of 10 seconds by `synth`, each also damaged once, and {sung_clips} whose
-prompts all have lyrics; prompts from the training split of MusicCaps (Google, CC BY-SA 4.0), from templates and with
-lyrics of its own making. First {tower_steps} steps in which the towers learn facts of sound and text; then, with the
-audio tower frozen, {lyrics_steps} steps of lyrics, alone or beside a text; then, as in the paper, {preference_steps} steps of
-Bradley-Terry on noisy preferences (label smoothing 0.2) and {truth_steps} steps of Bradley-Terry and tanh-scaled
-regression on the truth, with modality dropout. Each of these takes {step_prompts} prompts with four candidates, right
-and wrong ones, and texts, lyrics and references by themselves, and the text tower repeats its first lessons. Most
-lyrics are written anew in each step, in other words with the same vowels, so that they cannot be learnt by heart, and
-beside their reward it is told in which moments they are followed.
+`{command}`:
+
+{clips} clips of 10 seconds by `synth`, each also damaged once, and {sung_clips} whose prompts all have lyrics; prompts from
+the training split of MusicCaps (Google, CC BY-SA 4.0), from templates and with lyrics of its own making. First
+{tower_steps} steps in which the towers learn facts of sound and text; then, with the audio tower frozen, {lyrics_steps}
+steps of lyrics, alone or beside a text; then, as in the paper, {preference_steps} steps of Bradley-Terry on noisy
+preferences (label smoothing 0.2) and {truth_steps} steps of Bradley-Terry and tanh-scaled regression on the truth, with
+modality dropout. Each of these takes {step_prompts} prompts with four candidates, right and wrong ones, and texts, lyrics
+and references by themselves, and the text tower repeats its first lessons. Most lyrics are written anew in each step, in
+other words with the same vowels, so that they cannot be learnt by heart, and beside their reward it is told in which
+moments they are followed.
 
 ## Limits
 
