@@ -4,7 +4,8 @@ The library draws all its random numbers from one stream, so it has no seed for 
 together. Here each candidate has a stream of its own: when the library draws codes for all of them by
 `torch.multinomial`, that is done candidate by candidate, each with its own random number generator. It is done from
 outside, by a function mode and hooks of torch: nothing in the library or the model is replaced. A candidate made so is
-what `torch.manual_seed(seed)` and `model.generate([text])` give.
+what `torch.manual_seed(seed)` and `model.generate([text])` give, for a duration of whole frames; another, which the library
+rounds down, is held by one frame more and cut.
 
 **Conventions**: durations in seconds, sample rates in Hz; codes int16 `[codebooks, frames]`.
 

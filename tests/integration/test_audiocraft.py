@@ -108,16 +108,23 @@ def test_every_candidate_hears_the_same_of_a_melody(melody_model: Any) -> None:
 def test_a_candidate_is_what_the_library_makes_of_its_seed(
     model: Any, batch_size: int, parameters: dict[str, Any]
 ) -> None:
-    model.set_generation_params(duration=1.5, **parameters)
+    model.set_generation_params(duration=1.52, **parameters)
     torch.manual_seed(7)
     expected, expected_codes = model.generate([TEXT], return_tokens=True)
     generator = Audiocraft(model, batch_size=batch_size)
-    candidate = list(generator.generate(rerank.Prompt(TEXT), [4, 5, 6, 7], 1.5))[3]
+    candidate = list(generator.generate(rerank.Prompt(TEXT), [4, 5, 6, 7], 1.52))[3]
     kept = codes(candidate)
-    assert kept.dtype == np.int16 and kept.shape == (4, 37)  # 25 frames a second, the last one whole
+    assert kept.dtype == np.int16 and kept.shape == (4, 38)  # 25 frames a second
     np.testing.assert_array_equal(kept, expected_codes[0].numpy())
     assert candidate.audio is not None and candidate.audio.sample_rate == 32_000
     np.testing.assert_allclose(candidate.audio.waveform, expected[0].detach().numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize(("duration", "frames"), [(2.3, 58), (1.234, 31), (1.2, 30)])
+def test_a_duration_is_held_by_whole_frames(model: Any, duration: float, frames: int) -> None:
+    (made,) = Audiocraft(model).generate(rerank.Prompt(TEXT), [1], duration)
+    assert codes(made).shape == (4, frames)  # 25 a second
+    assert made.audio is not None and made.audio.waveform.shape[1] == round(duration * 32_000)
 
 
 def test_the_model_is_left_as_it_was(model: Any) -> None:
