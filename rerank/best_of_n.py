@@ -84,7 +84,7 @@ def generate(
     check_whole("seed", seed, 0, _MAX_SEED)
     whole = Prompt.of(prompt, lyrics, reference)
     # all that can be known before anything is loaded, which may take long
-    folder = None if output is None else RunFolder(output, overwrite=overwrite, sources=_paths([whole.reference]))
+    folder = _run_folder(output, overwrite, [whole.reference])
     known = known_info("generator", generator)
     if isinstance(known, GeneratorInfo):
         _check_duration(duration, known)
@@ -141,9 +141,7 @@ def rank(
     check_whole("the number of audio files", len(pieces), 1, MAX_CANDIDATES)
     options = Options.checked(len(pieces), top_k, weights, filters, device)
     whole = Prompt.of(prompt, lyrics, reference)
-    folder = (
-        None if output is None else RunFolder(output, overwrite=overwrite, sources=_paths([*pieces, whole.reference]))
-    )
+    folder = _run_folder(output, overwrite, [*pieces, whole.reference])
     _check_axes(options, reward)
     # a piece with NaN is a candidate with a fault, not a mistake of the caller
     heard = [as_audio(piece, finite=False) for piece in pieces]
@@ -222,10 +220,13 @@ def _several(audio: object) -> list[Any]:
     return list(audio)
 
 
-def _paths(audio: Iterable[object]) -> list[Path]:
-    """Return the files that these pieces of audio come from."""
+def _run_folder(output: str | Path | None, overwrite: bool, audio: Iterable[object]) -> RunFolder | None:
+    """Return the folder for a run that is made from these pieces of audio, whose files it must not replace."""
+    if output is None:
+        return None
     files = (piece.path if isinstance(piece, Audio) else piece for piece in audio)
-    return [Path(file) for file in files if isinstance(file, str | Path) and os.path.exists(file)]
+    sources = [Path(file) for file in files if isinstance(file, str | Path) and os.path.exists(file)]
+    return RunFolder(output, overwrite=overwrite, sources=sources)
 
 
 def _check_axes(options: Options, reward: object) -> None:
