@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rerank.audio import Audio, to_mono
+from rerank.data import is_number
 from rerank.errors import InvalidInput, UnknownName
-from rerank.ranking import is_number
 
 _FULL_SCALE = 0.999
 _FRAME = 0.1  # s, over which a level is measured
