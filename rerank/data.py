@@ -67,6 +67,14 @@ class Prompt:
                 raise InvalidInput(f"{name} given beside a Prompt; put it inside: Prompt(text, {name}=...)")
         return prompt
 
+    @classmethod
+    def recalled(cls, text: str, lyrics: str | None, reference: Audio | None) -> "Prompt":
+        """Return a prompt that was checked when it was given, without reading its reference again."""
+        prompt = object.__new__(cls)
+        for name, part in (("text", text), ("lyrics", lyrics), ("reference", reference)):
+            object.__setattr__(prompt, name, part)
+        return prompt
+
     def conditions(self) -> list[str]:
         """Return which of "text", "lyrics" and "reference" it has."""
         present = {
@@ -120,6 +128,11 @@ class Candidate:
     def set_aside_kind(self) -> str | None:
         """The kind of `set_aside`, as a word that code can test, such as "silent" or "failed"; None where it is None."""
         return None if self.set_aside is None else kind_of(self.set_aside)
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether its file was stored and removed again."""
+        return self.path is None and self.sha256 is not None
 
     def save(self, path: str | Path) -> Path:
         """Write its audio to a `.wav`, `.flac`, `.ogg` or `.mp3` file and return the path.

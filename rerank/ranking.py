@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, Literal, overload
 
+from rerank.audio import Audio
 from rerank.data import Candidate, Prompt, check_whole, path_text
 from rerank.errors import RerankError
 from rerank.files import as_path
@@ -244,6 +245,8 @@ class Ranking(Sequence[Candidate]):
                 "path": path_text(reference.path, place),
                 "sha256": reference.sha256,
                 "duration": reference.duration,
+                "sample_rate": reference.sample_rate,
+                "channels": reference.channels,
             }
         return {
             "version": 2,
@@ -265,8 +268,24 @@ class Ranking(Sequence[Candidate]):
         sources = [audio.path for audio in heard if audio and audio.path]
         with RunFolder.opened(folder, overwrite=overwrite, sources=sources) as run:
             stored = tuple(run.stored(one) for one in self.candidates)
-            run.finish(replace(self, candidates=stored).to_dict(run.path), complete=True)
-        return run.path / "ranking.json"
+            replace(self, candidates=stored).stored_in(run, complete=self.status == "done")
+        return run.place / "ranking.json"
+
+    def stored_in(self, run: RunFolder, *, complete: bool) -> "Ranking":
+        """Write the document to the folder of its run, which takes the place of an earlier one if it is `complete`.
+
+        Returns:
+            The ranking with the paths that its files have then.
+
+        Raises:
+            OutputError: it cannot be written; what was there stays.
+        """
+        run.write(self.to_dict(run.place))
+        if not complete or run.place == run.path:
+            return self
+        moved = run.take_place(self.to_dict(run.path))
+        candidates = [replace(one, path=moved.get(one.path, one.path)) if one.path else one for one in self.candidates]
+        return replace(self, candidates=tuple(_read_from_path(one) for one in candidates))
 
     def _ranked(self) -> tuple[Candidate, ...]:
         return tuple(candidate for candidate in self.candidates if candidate.rank is not None)
@@ -277,6 +296,21 @@ class Ranking(Sequence[Candidate]):
         reasons = Counter((candidate.set_aside or "").split(":")[0] for candidate in self.candidates)
         told = ", ".join(f"{reason} ({count})" for reason, count in reasons.most_common())
         return f"all {len(self.candidates)} candidates were set aside: {told}; try other seeds, or tune the filters"
+
+
+def _read_from_path(candidate: Candidate) -> Candidate:
+    """Return a candidate whose audio is read from where its file is now."""
+    audio = candidate.audio
+    if audio is None or candidate.path is None:
+        return candidate
+    stored = Audio.stored(
+        candidate.path,
+        sample_rate=audio.sample_rate,
+        channels=audio.channels,
+        frames=audio.frames,
+        sha256=candidate.sha256,
+    )
+    return replace(candidate, audio=stored)
 
 
 def _short(reward: float | None) -> str:

@@ -166,6 +166,16 @@ class RunFolder:
         self._written = time.monotonic()
         self._took = self._written - started
 
+    def abandon(self) -> None:
+        """Remove the document of a run in which not one candidate was stored; a run that goes on is left as it was."""
+        if self.earlier is None:
+            for path in (self.place / "ranking.json", self.place / "candidates"):
+                with contextlib.suppress(OSError):
+                    path.unlink() if path.is_file() else path.rmdir()
+            if self.place != self.path:
+                with contextlib.suppress(OSError):
+                    self.place.rmdir()
+
     def take_place(self, document: Mapping[str, Any]) -> dict[Path, Path]:
         """Put the complete run that is in `place` where the earlier one is, and remove the files of that.
 

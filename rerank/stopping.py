@@ -25,6 +25,14 @@ STOPS = (Stopped, KeyboardInterrupt)
 """What ends the step that a run is at."""
 
 
+class CallbackFailed(BaseException):
+    """Carries what a callable of the user raised through a generator, which must not take it for a failure of its own."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 class Stop:
     """Whether a run is to stop.
 
@@ -45,8 +53,18 @@ class Stop:
 
     def check(self) -> None:
         """Raise `Stopped` if the run is to stop."""
-        if self._pressed or (not self._heeded and self._asked is not None and self._asked()):
+        if self._pressed or (not self._heeded and self._is_asked()):
             raise Stopped
+
+    def _is_asked(self) -> bool:
+        try:
+            return self._asked is not None and bool(self._asked())
+        except Exception as error:
+            raise CallbackFailed(error) from error
+
+    def by_flag(self, stop: BaseException) -> bool:
+        """Return whether a stop was asked for by the callable of the user, and by nothing else."""
+        return isinstance(stop, Stopped) and not self._pressed
 
     def heed(self) -> None:
         """Take what was asked for as done: from now on only another signal counts."""
