@@ -118,6 +118,7 @@ def sound_fault(audio: Audio, filters: Filters, duration: float | None) -> str |
         filters: the thresholds.
         duration: that was asked for, in seconds; None where none was.
     """
+    audio = audio.loaded()
     size = audio.waveform.size
     broken = size - int(np.isfinite(audio.waveform).sum())
     if filters.not_finite is not None and broken > filters.not_finite * size:
