@@ -4,6 +4,7 @@
 Nothing here changes a level: a waveform beyond full scale stays so in memory and in WAV files (32-bit floats).
 """
 
+import hashlib
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 
 from rerank import codec
 from rerank.errors import InvalidInput, UnreadableAudio
-from rerank.files import as_path, write_bytes
+from rerank.files import as_path, sha256_of, write_bytes
 
 Waveform = codec.Waveform
 
@@ -34,6 +35,7 @@ class Audio:
         channels: how many it has.
         frames: samples of each channel.
         path: the file it was read from, if any.
+        sha256: of its file, or of its samples and rate where it has none; worked out when it is first asked for.
 
     Shape:
         waveform: `[channels, time]`, float32, full scale is 1.
@@ -51,6 +53,7 @@ class Audio:
     path: Path | None
     _held: Waveform | None
     _in_use: "weakref.ref[Waveform] | None"
+    _sha256: str | None
 
     def __init__(self, waveform: Waveform, sample_rate: int, path: Path | None = None) -> None:
         _check_waveform(waveform)
@@ -58,10 +61,12 @@ class Audio:
         self._set(waveform, sample_rate, channels, frames, path)
 
     @classmethod
-    def stored(cls, path: str | Path, *, sample_rate: int, channels: int, frames: int) -> "Audio":
+    def stored(
+        cls, path: str | Path | None, *, sample_rate: int, channels: int, frames: int, sha256: str | None = None
+    ) -> "Audio":
         """Return the audio that a file holds, without reading it: that happens each time its waveform is asked for.
 
-        `inspect` finds the numbers out.
+        `inspect` finds the numbers out. With None for the path it stands for audio of which no file is left.
 
         Raises:
             InvalidInput: `path` is no path, or a number is no whole number that can be one.
@@ -70,14 +75,23 @@ class Audio:
         for name, value, low in (("channels", channels, 1), ("frames", frames, 0)):
             if not isinstance(value, int | np.integer) or value < low:
                 raise InvalidInput(f"{name} must be a whole number from {low} on, got {value!r}")
-        audio._set(None, sample_rate, int(channels), int(frames), as_path("path", path))
+        place = None if path is None else as_path("path", path)
+        audio._set(None, sample_rate, int(channels), int(frames), place, sha256)
         return audio
 
-    def _set(self, held: Waveform | None, sample_rate: int, channels: int, frames: int, path: Path | None) -> None:
+    def _set(
+        self,
+        held: Waveform | None,
+        sample_rate: int,
+        channels: int,
+        frames: int,
+        path: Path | None,
+        sha256: str | None = None,
+    ) -> None:
         if not isinstance(sample_rate, int | np.integer) or sample_rate <= 0:
             raise InvalidInput(f"sample_rate must be a whole number of Hz above 0, got {sample_rate!r}")
         parts = {"sample_rate": int(sample_rate), "channels": channels, "frames": frames, "path": path}
-        for name, value in (*parts.items(), ("_held", held), ("_in_use", None)):
+        for name, value in (*parts.items(), ("_held", held), ("_in_use", None), ("_sha256", sha256)):
             object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
@@ -100,7 +114,8 @@ class Audio:
         shared = self._in_use() if self._in_use else None
         if shared is not None:
             return shared
-        assert self.path is not None  # what holds no waveform has a file
+        if self.path is None:
+            raise UnreadableAudio("this audio is in no file any more: it was removed, or never stored")
         waveform, sample_rate = codec.decode(self.path)
         told, found = ((self.channels, self.frames, self.sample_rate), (*waveform.shape, sample_rate))
         if told != found:
@@ -117,6 +132,28 @@ class Audio:
             UnreadableAudio: as `waveform`.
         """
         return self if self._held is not None else Audio(self.waveform, self.sample_rate, self.path)
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 in hexadecimal digits: of its file, or of its samples and rate where it has none.
+
+        Raises:
+            UnreadableAudio: the file cannot be read any more.
+        """
+        if self._sha256 is None:
+            object.__setattr__(self, "_sha256", self._digest())
+        assert self._sha256 is not None
+        return self._sha256
+
+    def _digest(self) -> str:
+        if self.path is not None:
+            try:
+                return sha256_of(self.path)
+            except OSError as error:
+                raise UnreadableAudio(f"cannot read {self.path}: {(error.strerror or str(error)).lower()}") from error
+        digest = hashlib.sha256(f"{self.sample_rate} {self.waveform.shape}".encode())
+        digest.update(np.ascontiguousarray(self.waveform).data)
+        return digest.hexdigest()
 
     @property
     def duration(self) -> float:

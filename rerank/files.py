@@ -41,15 +41,23 @@ def write_bytes(path: Path, content: bytes, *, synced: bool = False) -> None:
     """
     partial = path.parent / f".{path.name}.{os.getpid()}.{threading.get_ident()}.partial"
     try:
-        partial.write_bytes(content)
         if synced:
-            sync(partial)
+            _write_through(partial, content)
+        else:
+            partial.write_bytes(content)
         partial.replace(path)
     except (OSError, ValueError) as error:
         raise cannot_write(path, error) from error
     finally:
         with contextlib.suppress(OSError, ValueError):
             partial.unlink(missing_ok=True)
+
+
+def _write_through(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def sync(path: Path) -> None:

@@ -84,15 +84,10 @@ class Filters:
                 raise UnknownName.among("filter", name, _RANGES)
         return cls(**thresholds, floors=floors or None)
 
-    def check_axes(self, axes: Mapping[str, Any]) -> None:
-        """Refuse floors on axes that the reward model does not have.
-
-        Raises:
-            UnknownName: naming the axis.
-        """
-        for axis in self.floors or {}:
-            if axis not in axes:
-                raise UnknownName.among("axis", axis, axes)
+    @classmethod
+    def of(cls, thresholds: Mapping[str, Any]) -> Self:
+        """Return the filters that `to_dict` gave, or a document holds; what it does not name is off."""
+        return cls(**{**dict.fromkeys(_RANGES), **thresholds})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the thresholds by name."""

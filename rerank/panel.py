@@ -12,7 +12,7 @@ from rerank.data import Prompt
 from rerank.errors import InvalidInput
 from rerank.protocols import Axis, Reward, RewardInfo
 from rerank.ranking import Settings
-from rerank.rules import normalise_weights
+from rerank.rules import Rule, normalise_weights
 from rerank.scoring import Rewards, Scorer
 
 logger = logging.getLogger("rerank")
@@ -30,6 +30,7 @@ class Panel:
         records: of each reward model, as documents hold it.
         axes: of all of them, in order; those of reward models that are only known have no meaning here.
         batch_size: how many pieces of audio are scored at a time.
+        models, infos: of those to be asked.
 
     Raises:
         InvalidInput: a reward model has no axes, two have one name, or one differs from the known one of its name.
@@ -41,7 +42,9 @@ class Panel:
         several = len(self.records) > 1
         given = {info.name: info for info in infos}
         self.axes: dict[str, Axis] = {}
-        self._renamed: dict[str, str] = {}  # the axes of the known run, where there was one reward model and now more are
+        self._renamed: dict[
+            str, str
+        ] = {}  # the axes of the known run, where there was one reward model and now more are
         for record in self.records:
             name = record["name"]
             if name in given:
@@ -53,9 +56,9 @@ class Panel:
                 if several and known is not None and len(known.rewards) == 1 and known.rewards[0]["name"] == name:
                     self._renamed[axis] = f"{name}.{axis}"
         self.batch_size = max([1, *(info.batch_size for info in infos)])
-        self._models = list(models)
+        self.models = list(models)
         self._several = several
-        self._infos = infos
+        self.infos = infos
 
     @property
     def name(self) -> str:
@@ -65,17 +68,21 @@ class Panel:
     @property
     def licence(self) -> str | None:
         """Of all the weights."""
-        return ", ".join(dict.fromkeys(info.licence for info in self._infos)) or None
+        return ", ".join(dict.fromkeys(info.licence for info in self.infos)) or None
 
     def default_weights(self) -> dict[str, float]:
         """Return the weights of the axes where the user gives none, with the sum 1."""
         weights = {axis: one.weight for axis, one in self.axes.items()}
         return normalise_weights(weights if any(weights.values()) else None, self.axes)
 
+    def default_rule(self) -> Rule:
+        """Return the rule where the user gives none: the scales of several reward models differ."""
+        return "zscore" if len(self.records) > 1 else "mean"
+
     def not_read(self, prompt: Prompt) -> tuple[str, ...]:
         """Return the parts of the prompt that no reward model reads."""
-        read = {part for info in self._infos for part in info.conditions}
-        return tuple(part for part in prompt.conditions() if part not in read) if self._infos else ()
+        read = {part for info in self.infos for part in info.conditions}
+        return tuple(part for part in prompt.conditions() if part not in read) if self.infos else ()
 
     def named(self, rewards: Mapping[str, float | None]) -> Rewards:
         """Return known rewards by the names that their axes have here."""
@@ -83,13 +90,13 @@ class Panel:
 
     def lacks(self, rewards: Mapping[str, float | None]) -> bool:
         """Return whether a reward is still to be asked for."""
-        return any(axis not in rewards for info in self._infos for axis in self._named_axes(info))
+        return any(axis not in rewards for info in self.infos for axis in self.named_axes(info))
 
     def asked_with(self, prompt: Prompt) -> "Asked":
         """Return what scores the candidates of a prompt."""
         return Asked(self, prompt)
 
-    def _named_axes(self, info: RewardInfo) -> dict[str, str]:
+    def named_axes(self, info: RewardInfo) -> dict[str, str]:
         """Return the axes of a reward model by the names that they have here."""
         return {f"{info.name}.{axis}" if self._several else axis: axis for axis in info.axes}
 
@@ -99,38 +106,26 @@ class Asked:
 
     def __init__(self, panel: Panel, prompt: Prompt) -> None:
         self._panel = panel
-        self._scorers = [Scorer(model, prompt) for model in panel._models]
+        self._scorers = [Scorer(model, prompt) for model in panel.models]
 
     def __call__(
         self, pieces: Sequence[Audio], known: Sequence[Mapping[str, float | None]]
-    ) -> Iterator[tuple[Rewards, list[str]]]:
-        """Yield for each piece, in order, its rewards with those known before, and why some are missing.
+    ) -> Iterator[tuple[Rewards, dict[str, str]]]:
+        """Yield for each piece, in order, its rewards with those known before, and by reward model why some are missing.
 
         Raises:
             RewardFailed: a reward model cannot read the prompt, or breaks its protocol.
         """
-        if len(self._scorers) == 1:
-            scorer, info = self._scorers[0], self._panel._infos[0]
-            names = self._panel._named_axes(info)
-            for before, result in zip(known, scorer(pieces), strict=True):
-                yield _merged(before, names, result)
-            return
-        found = [(dict(before), list[str]()) for before in known]
-        for scorer, info in zip(self._scorers, self._panel._infos, strict=True):
-            names = self._panel._named_axes(info)
+        found: list[tuple[Rewards, dict[str, str]]] = [(dict(before), {}) for before in known]
+        for scorer, info in zip(self._scorers, self._panel.infos, strict=True):
+            names = self._panel.named_axes(info)
             places = [place for place, before in enumerate(known) if any(axis not in before for axis in names)]
             for place, result in zip(places, scorer([pieces[place] for place in places]), strict=True):
-                rewards, faults = _merged(found[place][0], names, result)
-                found[place] = (rewards, [*found[place][1], *(f"{info.name}: {fault}" for fault in faults)])
+                if isinstance(result, str):
+                    found[place][1][info.name] = result
+                else:
+                    found[place][0].update({name: result[axis] for name, axis in names.items()})
         yield from found
-
-
-def _merged(
-    before: Mapping[str, float | None], names: Mapping[str, str], result: Rewards | str
-) -> tuple[Rewards, list[str]]:
-    if isinstance(result, str):
-        return dict(before), [result]
-    return {**before, **{name: result[axis] for name, axis in names.items()}}, []
 
 
 def _records(infos: Sequence[RewardInfo], known: Settings | None) -> tuple[Mapping[str, Any], ...]:

@@ -266,10 +266,11 @@ class Ranking(Sequence[Candidate]):
         """
         heard = [one.audio for one in self.candidates if one.audio] + [self.prompt.reference]
         sources = [audio.path for audio in heard if audio and audio.path]
+        sources += [one.source for one in self.candidates if one.source]
         with RunFolder.opened(folder, overwrite=overwrite, sources=sources) as run:
             stored = tuple(run.stored(one) for one in self.candidates)
-            replace(self, candidates=stored).stored_in(run, complete=self.status == "done")
-        return run.place / "ranking.json"
+            replace(self, candidates=stored).stored_in(run, complete=True)
+        return run.path / "ranking.json"
 
     def stored_in(self, run: RunFolder, *, complete: bool) -> "Ranking":
         """Write the document to the folder of its run, which takes the place of an earlier one if it is `complete`.

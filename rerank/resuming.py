@@ -46,7 +46,9 @@ def check_same(stored: Ranking, prompt: Prompt, settings: Settings) -> None:
                 "same, or another folder"
             )
     if was.versions and dict(was.versions) != dict(now.versions):
-        logger.warning("the run was begun with other versions of libraries (%s); its takes may differ", dict(was.versions))
+        logger.warning(
+            "the run was begun with other versions of libraries (%s); its takes may differ", dict(was.versions)
+        )
 
 
 def intact(stored: Ranking) -> dict[int, Candidate]:

@@ -78,6 +78,8 @@ class Run:
         folder: to store to; None keeps everything in memory.
         known: candidates of an earlier session of the run, or of another ranking of it, by index.
         heard_before: whether filters on the sound have looked at those, and need not again.
+        until_done: settings and status that the document has while the run is not done, where it is one that is ranked
+            again.
         stop: asked whether to stop.
         on_progress: told how far each phase is.
     """
@@ -92,6 +94,7 @@ class Run:
         folder: RunFolder | None = None,
         known: Mapping[int, Candidate] | None = None,
         heard_before: bool = False,
+        until_done: tuple[Settings, Status] | None = None,
         stop: Stop | None = None,
         on_progress: ProgressCallback | None = None,
     ) -> None:
@@ -101,9 +104,10 @@ class Run:
         self.report = Reporter(on_progress, self.stop, settings.n, known=len(known or {}))
         self._panel, self._filters, self._folder = panel, filters, folder
         self._known = dict(known or {})
-        self._heard_before = heard_before
+        self._heard_before, self._until_done = heard_before, until_done
         self._duplicates = Duplicates(filters.duplicate)
         self._candidates: list[Candidate] = []
+        self._stored = 0  # how many of them are on disk, if they go there
         self._waiting: list[tuple[int, Audio]] = []  # places of candidates that have no rewards yet
         self._taken = 0  # candidates from the source
         self._asked = panel.asked_with(prompt)
@@ -132,15 +136,17 @@ class Run:
             except STOPS as stop:
                 self.status = "interrupted"
                 yield from self._after(stop)
-            yield Ended(self._end())
+            ranking = self._end()
+        yield Ended(ranking)
 
     def _after(self, stop: BaseException) -> Iterator[Event]:
-        """Have what is finished scored, if there is time, after a stop that did not come while scoring."""
+        """Have what is finished scored, if there is time, unless the stop came while some were being scored already."""
         if not any(candidate.audio for candidate in self._candidates) and not self.stop.by_flag(stop):
             raise KeyboardInterrupt
         self.stop.heed()
+        self._store()
         logger.warning("interrupted: ranking the %d finished", len(self._candidates))
-        if not self._scoring:
+        if not self._scoring or not any(candidate.rewards for candidate in self._candidates):
             with contextlib.suppress(*STOPS):
                 yield from self._score(rest=True, until=time.monotonic() + _GRACE)
 
@@ -204,16 +210,25 @@ class Run:
         if candidate.set_aside is None and not lacks:
             candidate = replace(candidate, set_aside=reward_fault(candidate.rewards, self._filters))
         place = len(self._candidates)
+        # first collected, then stored: what stops between the two loses nothing
         self._candidates.append(candidate)
-        if self._folder is not None and new:
-            self._candidates[place] = candidate = self._folder.stored(candidate)
         if waits and audio is not None:
             self._waiting.append((place, audio))
+        self._store()
         self._remember()
+        candidate = self._candidates[place]
         if new and candidate.audio is not None:
             yield Made(candidate)
         if candidate.set_aside is not None:
             yield SetAside(candidate)
+
+    def _store(self) -> None:
+        """Write every candidate that no file of the run holds yet."""
+        for place in range(self._stored, len(self._candidates)):
+            candidate = self._candidates[place]
+            if self._folder is not None and not candidate.is_removed:
+                self._candidates[place] = self._folder.stored(candidate)
+            self._stored = place + 1
 
     def _score(self, *, rest: bool = False, until: float = math.inf) -> Iterator[Event]:
         """Have those that wait scored in groups: full groups, or the `rest` too; none is begun after `until`."""
@@ -272,17 +287,21 @@ class Run:
         ranking = self.ranking()
         if self._folder is None:
             return ranking
-        ranking = ranking.stored_in(self._folder, complete=self.status == "done")
-        if self._folder.place != self._folder.path:
-            logger.warning(
-                "%s keeps its earlier run; what the new one made is in %s", self._folder.path, self._folder.place
-            )
+        return self._stored_in(self._folder, ranking)
+
+    def _stored_in(self, folder: RunFolder, ranking: Ranking) -> Ranking:
+        ranking = ranking.stored_in(folder, complete=self.status == "done")
+        if folder.place != folder.path:
+            logger.warning("%s keeps its earlier run; what the new one made is in %s", folder.path, folder.place)
         return ranking
 
     def ranking(self) -> Ranking:
         """Return the ranking of what there is by now."""
         known = (replace(one, rewards=self._panel.named(one.rewards)) for one in self._known.values())
-        return Ranking.of(self.prompt, [*self._candidates, *known], self.settings, self.status)
+        settings, status = self.settings, self.status
+        if self._until_done is not None and status != "done":
+            settings, status = self._until_done
+        return Ranking.of(self.prompt, [*self._candidates, *known], settings, status)
 
     def _remember(self, *, at_once: bool = False) -> None:
         """Store the document of the run, as often as that takes little of its time."""
@@ -314,13 +333,13 @@ class Run:
     def _keep(self, reason: str) -> None:
         if self._folder is None:
             return
-        if not any(candidate.path for candidate in (*self._candidates, *self._known.values())):
+        if not any(candidate.audio for candidate in (*self._candidates, *self._known.values())):
             self._folder.abandon()
             return
         # the disk may be what failed: then the first error tells more than the second
         with contextlib.suppress(Exception):
             self._set_unscored_aside(reason)
-            self.ranking().stored_in(self._folder, complete=False)
+            self._stored_in(self._folder, self.ranking())
 
     def _set_unscored_aside(self, reason: str) -> None:
         for place, candidate in enumerate(self._candidates):
@@ -332,7 +351,9 @@ class Run:
         if self.settings.generator is None:
             return UnreadableAudio(first.removeprefix("cannot be read: "))
         name = self.settings.generator
-        return GenerationFailed(f"generator {name!r} failed on all {len(self._candidates)} candidates; the first: {first}")
+        return GenerationFailed(
+            f"generator {name!r} failed on all {len(self._candidates)} candidates; the first: {first}"
+        )
 
 
 def _asked_again(candidate: Candidate, *, heard: bool) -> Candidate:
@@ -350,7 +371,7 @@ def _heard(candidate: Candidate, *, exact: bool) -> tuple[Candidate, Audio | Non
     Args:
         candidate: with audio.
         exact: whether its samples become those that its file will hold, so that what is scored, stored and read again is
-            the same. This also makes them a copy: a generator may use its array again.
+            the same; a copy in any case: a generator may use its array again.
     """
     assert candidate.audio is not None
     try:
@@ -359,8 +380,10 @@ def _heard(candidate: Candidate, *, exact: bool) -> tuple[Candidate, Audio | Non
         return replace(candidate, set_aside=f"cannot be read: {error}"), None
     if not exact:
         return candidate, audio
-    audio = as_stored(audio)
-    return replace(candidate, audio=audio), audio
+    rounded = as_stored(audio)
+    if rounded is audio:
+        rounded = Audio(audio.waveform.copy(), audio.sample_rate)
+    return replace(candidate, audio=rounded), rounded
 
 
 def _finite(reward: float | None) -> float | None:

@@ -16,7 +16,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from rerank import swap
 from rerank.audio import Audio
 from rerank.data import Candidate
 from rerank.errors import InvalidInput, OutputError
-from rerank.files import as_path, cannot_write, claimed, make_folder, remove_partial, sha256_of, sync, write_bytes
+from rerank.files import as_path, cannot_write, claimed, make_folder, remove_partial, sync, write_bytes
 
 _OURS = re.compile(r"\d{3,}-.*\.(flac|wav)")
 _SHARE = 0.1  # of the time of a run that may go into rewriting its document
@@ -107,7 +107,9 @@ class RunFolder:
         if held:
             earlier = read_document(folder)
         if resume and held and earlier is None:
-            raise OutputError(f"{folder} holds takes and no ranking.json, so they cannot be gone on with; --overwrite it")
+            raise OutputError(
+                f"{folder} holds takes and no ranking.json, so they cannot be gone on with; --overwrite it"
+            )
         place = folder
         if held and not resume:
             _check_sources(folder, sources)
@@ -237,18 +239,43 @@ def read_document(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
-        raise InvalidInput(f"{path} is no ranking that can be read ({error}); restore it, or choose another folder") from error
+        raise InvalidInput(
+            f"{path} is no ranking that can be read ({error}); restore it, or choose another folder"
+        ) from error
     if not isinstance(found, dict):
         raise InvalidInput(f"{path} is no ranking; choose another folder")
     return found
 
 
-def remove_takes(folder: Path, candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Remove the files of candidates from the folder of their run, where they are still as stored; return them without.
+def remove_takes(
+    folder: RunFolder,
+    candidates: Sequence[Candidate],
+    going: Sequence[Candidate],
+    document: Callable[[Sequence[Candidate]], Mapping[str, Any]],
+) -> list[Candidate]:
+    """Remove the files of candidates from the folder of their run, and return all of its candidates.
 
-    What they sounded like is known no more; duration, rewards and hash stay.
+    Only files that are still what was stored go. Duration, rewards and hash stay known.
+
+    Args:
+        folder: of the run.
+        candidates: of the run.
+        going: those whose files go.
+        document: returns what is to be stored, from the candidates without these files; it is stored first, so that a
+            document never names a file that is gone.
+
+    Raises:
+        OutputError: it cannot be done.
     """
-    return [_removed(candidate) if swap.remove(folder, candidate.path, candidate.sha256) else candidate for candidate in candidates]
+    named = {one.index: (one.path, one.sha256) for one in going if swap.is_own(folder.path, one.path, one.sha256)}
+    left = [_removed(one) if one.index in named else one for one in candidates]
+    folder.write(document(left))
+    for path, digest in named.values():
+        try:
+            swap.remove(folder.path, path, digest)
+        except OSError as error:
+            raise cannot_write(folder.path, error) from error
+    return left
 
 
 def _removed(candidate: Candidate) -> Candidate:
@@ -276,7 +303,9 @@ def _takes(folder: Path) -> list[Path]:
 
 
 def _check_sources(folder: Path, sources: Iterable[Path]) -> None:
-    going = {os.path.realpath(path) for path, _ in swap.listed(folder)} | {os.path.realpath(path) for path in _takes(folder)}
+    going = {os.path.realpath(path) for path, _ in swap.listed(folder)} | {
+        os.path.realpath(path) for path in _takes(folder)
+    }
     for source in sources:
         if os.path.realpath(source) in going:
             raise OutputError(f"cannot overwrite {folder}: it holds the input {source}; choose another folder")

@@ -115,10 +115,15 @@ def settle(folder: Path) -> dict[Path, Path]:
 
 def remove(folder: Path, path: Path | None, digest: str | None) -> bool:
     """Remove a file of a run if it is in its folder and still has that content; return whether it did."""
-    if path is None or digest is None or not _is_inside(folder, path) or not _is(path, digest):
+    if path is None or not is_own(folder, path, digest):
         return False
     path.unlink()
     return True
+
+
+def is_own(folder: Path, path: Path | None, digest: str | None) -> bool:
+    """Return whether a file is in the folder of its run and still has the content that was recorded."""
+    return path is not None and digest is not None and _is_inside(folder, path) and _is(path, digest)
 
 
 def _move(folder: Path, stage: Path) -> dict[Path, Path]:
