@@ -13,8 +13,8 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from rerank.catalogue import Entry
     from rerank.data import Candidate
+    from rerank.entry import Entry
     from rerank.protocols import Progress
     from rerank.ranking import Ranking
 
@@ -158,12 +158,15 @@ def print_models(generators: Sequence["Entry"], rewards: Sequence["Entry"]) -> N
             what = [", ".join(info.axes), _parts(info.conditions), info.licence]
         rows.append([entry.name, *what, _weights(entry), f"{entry.package} {entry.version}"])
     _print_table(["reward model", "axes", "reads", "licence", "weights", "from"], rows)
+    _print_problems([entry for entry in (*generators, *rewards) if entry.info is None or entry.rivals])
 
 
 def _weights(entry: "Entry") -> str:
     """Return how large the weights are and whether they are here."""
-    if entry.download is None and entry.info is None:
-        return "a folder of yours" if entry.marker else "?"
+    if entry.needs_folder:
+        return "a folder of yours"
+    if entry.info is None:
+        return "?"
     if entry.download is None:
         return "nothing to download"
     return f"{entry.download.size / 1e9:.1f} GB, {'on this machine' if entry.download.is_cached() else 'not here yet'}"
@@ -176,6 +179,15 @@ def print_plugins(plugins: Sequence["Entry"]) -> None:
         return
     rows = [[entry.name, entry.kind, entry.package, entry.version] for entry in plugins]
     _print_table(["name", "kind", "package", "version"], rows)
+    _print_problems(plugins)
+
+
+def _print_problems(entries: Sequence["Entry"]) -> None:
+    """Print which of them cannot be loaded, and why; they are imported to find out."""
+    for entry in entries:
+        problem = entry.problem()
+        if problem is not None:
+            typer.echo(f"broken: {problem}")
 
 
 def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
