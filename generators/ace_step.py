@@ -6,7 +6,7 @@
 weights under the MIT licence.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +124,7 @@ class AceStep(Diffusion):
 
     def _sample(
         self, request: Mapping[str, Any], generators: list[torch.Generator], on_step: Callable[[int], None]
-    ) -> Tensor:
+    ) -> Iterable[Tensor]:
         def callback(pipe: object, step: int, timestep: float, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             on_step(step + 1)
             return tensors

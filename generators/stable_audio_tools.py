@@ -23,9 +23,9 @@ import numpy as np
 import torch
 
 from rerank.audio import Audio
+from rerank.batching import OnStep, in_batches
 from rerank.data import Candidate, Prompt, check_whole
 from rerank.errors import InvalidInput, MissingDependency, UnknownName
-from rerank.generators.batching import OnStep, in_batches
 from rerank.protocols import GeneratorInfo, Progress
 
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
