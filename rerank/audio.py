@@ -14,15 +14,12 @@ import numpy as np
 from rerank import codec
 from rerank.errors import InvalidInput, UnreadableAudio
 from rerank.files import as_path, write_bytes
-
-Waveform = codec.Waveform
+from rerank.waveform import Waveform, as_waveform, check_waveform
 
 MIN_SAMPLE_RATE = 8_000
 MAX_SAMPLE_RATE = 192_000
 MAX_REFERENCE_DURATION = 600.0
 """Of a reference audio, in seconds."""
-
-_MAX_CHANNELS = 64  # more is a waveform whose axes are swapped
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
@@ -53,7 +50,7 @@ class Audio:
     _in_use: "weakref.ref[Waveform] | None"
 
     def __init__(self, waveform: Waveform, sample_rate: int, path: Path | None = None) -> None:
-        _check_waveform(waveform)
+        check_waveform(waveform)
         channels, frames = waveform.shape
         self._set(waveform, sample_rate, channels, frames, path)
 
@@ -295,39 +292,7 @@ def _from_pair(value: object) -> Audio:
     waveform, sample_rate = value
     if isinstance(waveform, int) and not isinstance(sample_rate, int):
         raise InvalidInput("got (sample_rate, waveform); pass (waveform, sample_rate)")
-    if hasattr(waveform, "detach"):  # a torch tensor, told without importing torch
-        waveform = waveform.detach().cpu().numpy()
-    try:
-        array = np.asarray(waveform)
-    except ValueError as error:
-        raise InvalidInput("waveform has channels of different lengths; pass an array [channels, time]") from error
-    if np.issubdtype(array.dtype, np.integer):
-        scale = -int(np.iinfo(array.dtype).min) or int(np.iinfo(array.dtype).max)
-        raise InvalidInput(
-            f"waveform must be floats in [-1, 1], got {array.dtype}; pass waveform.astype('float32') / {scale}"
-        )
-    if not np.issubdtype(array.dtype, np.floating):
-        raise InvalidInput(f"waveform must be floats in [-1, 1], got {array.dtype}; pass a float array or tensor")
-    if array.ndim == 1:
-        array = array[np.newaxis]
-    return Audio(np.ascontiguousarray(array, dtype=np.float32), sample_rate)
-
-
-def _check_waveform(waveform: object) -> None:
-    if not isinstance(waveform, np.ndarray):
-        kind = type(waveform).__name__
-        raise InvalidInput(f"waveform must be a numpy array [channels, time], got {kind}; pass a float32 array")
-    shape = waveform.shape
-    if waveform.ndim == 1:
-        raise InvalidInput(f"waveform must be [channels, time], got shape {shape}; pass waveform[None]")
-    if waveform.ndim == 3 and shape[0] == 1:
-        raise InvalidInput(f"waveform must be [channels, time], got shape {shape}; pass waveform[0]")
-    if waveform.ndim != 2 or shape[0] == 0:
-        raise InvalidInput(f"waveform must be [channels, time], got shape {shape}; pass one piece of audio")
-    if shape[0] > _MAX_CHANNELS:
-        raise InvalidInput(f"waveform must be [channels, time], got shape {shape}; pass waveform.T")
-    if waveform.dtype != np.float32:
-        raise InvalidInput(f"waveform must be float32, got {waveform.dtype}; pass waveform.astype('float32')")
+    return Audio(as_waveform(waveform), sample_rate)
 
 
 def _check_usable(file: codec.AudioFile) -> None:

@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from rerank import mp3
 from rerank.errors import InvalidInput, UnreadableAudio
 from rerank.files import cannot_write
-
-Waveform = NDArray[np.float32]
+from rerank.waveform import Waveform
 
 _FLAC_MAX_CHANNELS = 8
 _FLAC_ONE = 2**23

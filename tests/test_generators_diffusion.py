@@ -24,7 +24,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from rerank.audio import Audio, Waveform
+from rerank.audio import Audio
 from rerank.data import Prompt
 from rerank.errors import InvalidInput, MissingDependency, WeightsError
 from rerank.generators.ace_step import AceStep
@@ -36,6 +36,7 @@ from rerank.models import hub
 from rerank.models.weights import say_licence
 from rerank.protocols import Progress
 from rerank.testing import check_generator
+from rerank.waveform import Waveform
 
 RATE = 8_000
 STEPS = 2
