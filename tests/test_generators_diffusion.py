@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rerank import registry
-from rerank.audio import Audio, Waveform
+from rerank.audio import Audio
 from rerank.data import Prompt
 from rerank.errors import InvalidInput, MissingDependency, WeightsError
 from rerank.generators.ace_step import AceStep
@@ -37,6 +37,7 @@ from rerank.models import hub
 from rerank.models.weights import say_licence
 from rerank.protocols import Progress
 from rerank.testing import check_generator
+from rerank.waveform import Waveform
 
 RATE = 8_000
 STEPS = 2
@@ -567,7 +568,10 @@ def test_what_goes_beyond_full_scale_is_scaled_and_said(loaded: Load, caplog: py
         (loud,) = sound(generator)
     assert np.abs(loud).max() == 1
     np.testing.assert_allclose(loud, plain * scale / 2, atol=1e-5)
-    assert "a candidate of stable-audio-open-1.0 went beyond" in caplog.records[0].message and "2.00" in caplog.records[0].message
+    assert (
+        "a candidate of stable-audio-open-1.0 went beyond" in caplog.records[0].message
+        and "2.00" in caplog.records[0].message
+    )
 
 
 def test_what_is_not_finite_stays_so(loaded: Load) -> None:
