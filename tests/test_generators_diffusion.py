@@ -611,6 +611,7 @@ def test_downloads_what_it_needs_and_no_more(
         asked.append((repository, revision, allow_patterns))
         return str(folders[name])
 
+    monkeypatch.setattr(hub, "_ask", lambda question: None)
     monkeypatch.setattr(hub, "snapshot_download", download)
     repository = {"repository": "somebody/medium"} if name == "stable-audio-3" else {}
     generator = KINDS[name][0](revision="v1", device="cpu", steps=STEPS, **repository)

@@ -322,6 +322,7 @@ def test_downloads_that_fail_are_told_in_one_line(monkeypatch: pytest.MonkeyPatc
         (RuntimeError("xet broke\nbadly"), "xet broke"),
         (OSError(errno.ENOSPC, "No space left"), "the disk is full"),
     ):
+        monkeypatch.setattr("rerank.models.hub._ask", lambda question: None)
         monkeypatch.setattr("rerank.models.hub.hf_hub_download", Mock(side_effect=error))
         with pytest.raises(WeightsError, match=told) as caught:
             Source("some/model").file("config.yaml")
