@@ -141,11 +141,11 @@ class Run:
 
     def _after(self, stop: BaseException) -> Iterator[Event]:
         """Have what is finished scored, if there is time, unless the stop came while some were being scored already."""
-        if not any(candidate.audio for candidate in self._candidates) and not self.stop.by_flag(stop):
+        if not self._has_any() and not self.stop.by_flag(stop):
             raise KeyboardInterrupt
         self.stop.heed()
         self._store()
-        logger.warning("interrupted: ranking the %d finished", len(self._candidates))
+        logger.warning("interrupted: ranking the %d finished", len(self._candidates) + len(self._known))
         if not self._scoring or not any(candidate.rewards for candidate in self._candidates):
             with contextlib.suppress(*STOPS):
                 yield from self._score(rest=True, until=time.monotonic() + _GRACE)
@@ -335,7 +335,7 @@ class Run:
     def _keep(self, reason: str) -> None:
         if self._folder is None:
             return
-        if not any(candidate.audio for candidate in (*self._candidates, *self._known.values())):
+        if not self._has_any():
             self._folder.abandon()
             return
         # the disk may be what failed: then the first error tells more than the second
@@ -347,6 +347,10 @@ class Run:
         for place, candidate in enumerate(self._candidates):
             if candidate.set_aside is None and not candidate.rewards:
                 self._candidates[place] = replace(candidate, set_aside=f"not scored: {reason}")
+
+    def _has_any(self) -> bool:
+        """Return whether one candidate at least has audio."""
+        return any(candidate.audio for candidate in (*self._candidates, *self._known.values()))
 
     def _nothing_made(self) -> RerankError:
         first = self._candidates[0].set_aside or "" if self._candidates else "there was none"

@@ -84,7 +84,7 @@ class RunFolder:
                 yield cls._claimed(folder, overwrite, resume, sources)
         finally:
             for made in new:
-                with contextlib.suppress(OSError):  # it holds something, or was not made
+                with contextlib.suppress(OSError, ValueError):  # it holds something, or was not made
                     made.rmdir()
 
     @classmethod
