@@ -260,9 +260,10 @@ class Run:
         finite = {axis: _finite(reward) for axis, reward in rewards.items()}
         fault = not_finite(rewards) or reward_fault(finite, self._filters)
         told = [f"{name} gave no reward: {why.removeprefix('reward failed: ')}" for name, why in faults.items()]
+        if len(faults) == len(self._panel.infos):
+            self._failures.append(next(iter(faults.values())))
         if faults and not finite:
-            fault = next(iter(faults.values())) if len(faults) == 1 else f"reward failed: {'; '.join(told)}"
-            self._failures.append(fault)
+            fault = self._failures[-1] if len(faults) == 1 else f"reward failed: {'; '.join(told)}"
         elif faults:
             candidate = replace(candidate, reasons=(*candidate.reasons, *told))
         candidate = replace(candidate, rewards=finite, set_aside=fault)

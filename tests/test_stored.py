@@ -79,9 +79,10 @@ def test_the_first_of_a_run_are_a_run_of_that_many(tmp_path: Path) -> None:
         ]
         assert facts[0] == facts[1]
         assert long.first(n).settings.n == n
-    for n in (0, 9, 1.5):
+    wrong: list[Any] = [0, 9, 1.5]
+    for n in wrong:
         with pytest.raises(InvalidInput, match="n must be a whole number from 1 to 8"):
-            long.first(n)  # type: ignore[arg-type]
+            long.first(n)
 
 
 def test_what_is_wrong_with_the_files_is_told(tmp_path: Path) -> None:
