@@ -23,14 +23,13 @@ from rerank.protocols import Condition, RewardInfo
 from rerank.rewards.encoding import (
     SAMPLE_RATE,
     AudioEncoder,
-    Memory,
     Mono,
     Resampler,
     check_duration,
-    check_memory,
     chunks_of,
     to_waveform,
 )
+from rerank.rewards.memory import Memory, check_memory
 from rerank.rewards.precision import autocast, resolve_precision, set_precision
 
 MEANINGS = {
