@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rerank import registry
-from rerank.audio import Audio, Waveform
+from rerank.audio import Audio
 from rerank.data import Prompt
 from rerank.errors import InvalidInput, MissingDependency, WeightsError
 from rerank.generators.ace_step import AceStep
@@ -37,6 +37,7 @@ from rerank.models import hub
 from rerank.models.weights import say_licence
 from rerank.protocols import Progress
 from rerank.testing import check_generator
+from rerank.waveform import Waveform
 
 RATE = 8_000
 STEPS = 2
