@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 from rerank.errors import MissingDependency, RerankError, one_line
-from rerank.protocols import Generator, GeneratorInfo, Reward, RewardInfo
+from rerank.protocols import Axis, Generator, GeneratorInfo, Reward, RewardInfo
 
 Kind = Literal["generator", "reward"]
 
@@ -141,8 +141,10 @@ def problem_of(found: object, kind: Kind) -> str | None:
 
 
 _AXES = {
-    "musicality": "how good the audio is as music: composition, performance and sound, whatever was asked for",
-    "alignment": "how well the audio fits all parts of its prompt: text, lyrics and reference audio",
+    "musicality": Axis(
+        meaning="how good the audio is as music: composition, performance and sound, whatever was asked for"
+    ),
+    "alignment": Axis(meaning="how well the audio fits all parts of its prompt: text, lyrics and reference audio"),
 }
 
 _ENCODER_FILES = {"OpenMuQ/MuQ-large-msd-iter": ("config.json",), "xlm-roberta-base": ("config.json", "tokenizer.json")}
@@ -335,7 +337,14 @@ BUILT_IN = (
         marker="pytorch_model.bin",
         info=RewardInfo(
             name="mulan",
-            axes={"alignment": "how similar text and audio are to MuQ-MuLan: the cosine of their vectors, -1 to 1"},
+            axes={
+                "alignment": Axis(
+                    meaning="how similar text and audio are to MuQ-MuLan: the cosine of their vectors",
+                    needs=frozenset({"text"}),
+                    low=-1.0,
+                    high=1.0,
+                )
+            },
             sample_rate=24_000,
             conditions=frozenset({"text"}),
             licence=_NOT_COMMERCIAL,

@@ -19,7 +19,7 @@ from rerank.errors import InvalidInput
 from rerank.models.cmi import AXES, RewardModel
 from rerank.models.device import resolve_device
 from rerank.models.transformer import Tokens
-from rerank.protocols import Condition, RewardInfo
+from rerank.protocols import Axis, Condition, RewardInfo
 from rerank.rewards.encoding import (
     SAMPLE_RATE,
     AudioEncoder,
@@ -34,8 +34,10 @@ from rerank.rewards.encoding import (
 from rerank.rewards.precision import autocast, resolve_precision, set_precision
 
 MEANINGS = {
-    "musicality": "how good the audio is as music: composition, performance and sound, whatever was asked for",
-    "alignment": "how well the audio fits all parts of its prompt: text, lyrics and reference audio",
+    "musicality": Axis(
+        meaning="how good the audio is as music: composition, performance and sound, whatever was asked for"
+    ),
+    "alignment": Axis(meaning="how well the audio fits all parts of its prompt: text, lyrics and reference audio"),
 }
 
 Strategy = Literal["whole", "first", "mean"]

@@ -21,7 +21,7 @@ from rerank.models.mel import SHORTEST
 from rerank.models.mulan import Mulan
 from rerank.models.published import LICENCE, MULAN, read_mulan
 from rerank.models.weights import fingerprint, say_licence
-from rerank.protocols import RewardInfo
+from rerank.protocols import Axis, RewardInfo
 from rerank.rewards.encoding import (
     CHUNK_DURATION,
     GPU_DURATION,
@@ -35,7 +35,14 @@ from rerank.rewards.encoding import (
 )
 from rerank.rewards.precision import autocast, resolve_precision, set_precision
 
-AXES = {"alignment": "how similar text and audio are to MuQ-MuLan: the cosine of their vectors, -1 to 1"}
+AXES = {
+    "alignment": Axis(
+        meaning="how similar text and audio are to MuQ-MuLan: the cosine of their vectors",
+        needs=frozenset({"text"}),
+        low=-1.0,
+        high=1.0,
+    )
+}
 
 
 class MulanReward:
