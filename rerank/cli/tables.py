@@ -1,134 +1,176 @@
-"""What the command line prints for people: tables, on a terminal as wide as it is, else plain columns."""
+"""What the command line prints for people: columns, on a terminal no wider than it is, elsewhere with names in full."""
 
+import os
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from rerank.catalogue import Entry
     from rerank.data import Candidate
     from rerank.ranking import Ranking
 
-_WIDTH = 160  # of a table that goes to a file or another program
+_GAP = 2  # between columns
+_NAME = 24  # a column of names is not made narrower than this, in order to fit another column of numbers
+_NARROW = 40  # no table is made for less
+_ENDLESS = 100_000
 
 
-def print_ranking(ranking: "Ranking", place: str | None) -> None:
-    """Print a ranking for people: the best first, then what was set aside and why, then where the files are."""
-    axes = list(ranking.settings.weights)
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: its title, its cells, and whether they are numbers (at the right, never broken)."""
+
+    title: str
+    cells: Sequence[str]
+    number: bool = False
+
+    @property
+    def width(self) -> int:
+        """How many places it needs on a terminal."""
+        from rich.cells import cell_len
+
+        return max(cell_len(line) for text in (self.title, *self.cells) for line in text.split("\n"))
+
+
+def print_columns(columns: Sequence[Column], like: Sequence[Column] = (), *, titles: bool = True) -> None:
+    """Print a table; nothing for one without rows. A name too long for the terminal goes on in the next line.
+
+    Args:
+        columns: each with as many cells.
+        like: columns that these are to stand under.
+        titles: whether to print them.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    if not columns[0].cells:
+        return
+    table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, show_header=titles)
+    for place, column in enumerate(columns):
+        justify: Any = "right" if column.number else "left"
+        least = like[place].width if like else None
+        table.add_column(column.title, justify=justify, no_wrap=column.number, overflow="fold", min_width=least)
+    for row in zip(*(column.cells for column in columns), strict=True):
+        table.add_row(*map(Text, row))  # as text: a name may hold what rich takes for markup
+    Console(width=_width()).print(table)
+
+
+def print_ranking(ranking: "Ranking", folder: str | None) -> None:
+    """Print a ranking: the best first, then what was set aside and why, then where the files are."""
     made = ranking.settings.seed is not None
-    rows = [
-        [
-            str(candidate.rank),
-            _number(candidate.combined),
-            *(_number(candidate.rewards.get(axis)) for axis in axes),
-            str(candidate.seed) if made else _source(candidate),
-            str(candidate.path or "-"),
-        ]
-        for candidate in ranking
+    sources = _names([None if made else _source(one) for one in ranking])
+    files = _names([one.path if folder is not None else None for one in ranking])
+    left = [
+        Column("rank", [str(one.rank) for one in ranking], number=True),
+        Column("combined", [number(one.combined) for one in ranking], number=True),
     ]
-    columns = ["rank", "combined", *axes, "seed" if made else "source", "file"]
-    if not made and place is None:  # nothing was written: the source is the only file
-        columns, rows = [*columns[:-2], "file"], [[*row[:-2], row[-2]] for row in rows]
-    if rows:
-        _print_table(columns, rows)
+    axes = [
+        Column(_title(axis), [number(one.rewards.get(axis)) for one in ranking], number=True)
+        for axis in ranking.settings.weights
+    ]
+    right = [Column("seed", [str(one.seed) for one in ranking], number=True)] if made else []
+    titles = ("source", "file") if folder is not None else ("file", "")
+    right += [
+        Column(title, names.texts) for title, names in zip(titles, (sources, files), strict=True) if any(names.texts)
+    ]
+    for part in _parts(left, axes, right):
+        print_columns(part)
     for candidate in ranking.set_aside:
-        typer.echo(f"set aside: {_name(candidate)}: {candidate.set_aside}")
-    if place is not None:
-        typer.echo(f"written to {place}")
+        typer.echo(f"set aside: {_called(candidate)}: {shown(str(candidate.set_aside))}")
+    for title, names in zip(titles, (sources, files), strict=True):
+        if names.folder:
+            typer.echo(f"{title}s in {names.folder}")
+    if folder is not None:
+        typer.echo(f"written to {shown(folder)}")
 
 
 def print_scores(paths: Sequence[str], scores: Sequence[Mapping[str, float | None]]) -> None:
     """Print the rewards of each file."""
-    axes = list(scores[0])
-    rows = [[*(_number(one[axis]) for axis in axes), path] for path, one in zip(paths, scores, strict=True)]
-    _print_table([*axes, "file"], rows)
+    axes = [Column(_title(axis), [number(one[axis]) for one in scores], number=True) for axis in scores[0]]
+    names = _names([Path(path) for path in paths])
+    for part in _parts([], axes, [Column("file", names.texts)]):
+        print_columns(part)
+    if names.folder:
+        typer.echo(f"files in {names.folder}")
 
 
 def print_metrics(metrics: Mapping[str, Any]) -> None:
     """Print the metrics of a report, one per line."""
-    rows = [
-        [name, f"{value:.3f}" if isinstance(value, float) else "-" if value is None else str(value)]
-        for name, value in metrics.items()
+    values = [
+        f"{value:.3f}" if isinstance(value, float) else "-" if value is None else str(value)
+        for value in metrics.values()
     ]
-    _print_table(["metric", "value"], rows)
+    print_columns([Column("metric", list(metrics)), Column("value", values)])
 
 
-def print_models(generators: Sequence["Entry"], rewards: Sequence["Entry"]) -> None:
-    """Print what can be loaded: generators, then reward models."""
-    from rerank.protocols import GeneratorInfo, RewardInfo
-
-    rows = []
-    for entry in generators:
-        info, what = entry.info, ["?", "?", "?"]
-        if isinstance(info, GeneratorInfo):
-            what = [_parts(info.conditions), f"{info.max_duration:g} s", info.licence]
-        rows.append([entry.name, *what, _weights(entry), f"{entry.package} {entry.version}"])
-    _print_table(["generator", "follows", "longest", "licence", "weights", "from"], rows)
-    rows = []
-    for entry in rewards:
-        info, what = entry.info, ["?", "?", "?"]
-        if isinstance(info, RewardInfo):
-            what = [", ".join(info.axes), _parts(info.conditions), info.licence]
-        rows.append([entry.name, *what, _weights(entry), f"{entry.package} {entry.version}"])
-    _print_table(["reward model", "axes", "reads", "licence", "weights", "from"], rows)
-
-
-def _weights(entry: "Entry") -> str:
-    """Return how large the weights are and whether they are here."""
-    if entry.download is None and entry.info is None:
-        return "a folder of yours" if entry.marker else "?"
-    if entry.download is None:
-        return "nothing to download"
-    return f"{entry.download.size / 1e9:.1f} GB, {'on this machine' if entry.download.is_cached() else 'not here yet'}"
-
-
-def print_plugins(plugins: Sequence["Entry"]) -> None:
-    """Print what installed packages add."""
-    if not plugins:
-        typer.echo("no plugins: no installed package adds a generator or a reward model")
-        return
-    rows = [[entry.name, entry.kind, entry.package, entry.version] for entry in plugins]
-    _print_table(["name", "kind", "package", "version"], rows)
-
-
-def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))  # as text: a path may hold what rich takes for markup
-    _console().print(table)
-
-
-def _console() -> "Console":
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else _WIDTH)
-
-
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """Return a reward as it is shown."""
     return "-" if value is None else f"{value:.3f}"
 
 
-def _parts(conditions: frozenset[Any]) -> str:
-    return ", ".join(part for part in ("text", "lyrics", "reference") if part in conditions)
+def shown(text: str) -> str:
+    """Return text without what a terminal would take for a command, or cannot show."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", "?", text)
 
 
-def _name(candidate: "Candidate") -> str:
+def _width() -> int:
+    if not sys.stdout.isatty():
+        return _ENDLESS
+    from rich.console import Console
+
+    return max(Console().width, _NARROW)
+
+
+def _title(axis: str) -> str:
+    """Return the name of an axis as a title: on a terminal, the reward model and its axis one above the other."""
+    return re.sub(r"\.(?=[^.]*$)", ".\n", axis) if sys.stdout.isatty() else axis
+
+
+def _parts(left: Sequence[Column], axes: Sequence[Column], right: Sequence[Column]) -> Iterator[list[Column]]:
+    """Yield tables that fit the terminal: where there are too many axes, more than one."""
+    needed = [min(column.width, _NAME) if not column.number else column.width for column in (*left, *right)]
+    room = _width() - sum(needed) - _GAP * len(needed)
+    part: list[Column] = []
+    for axis in axes:
+        if part and sum(column.width + _GAP for column in (*part, axis)) > room:
+            yield [*left, *part, *right]
+            part = []
+        part.append(axis)
+    yield [*left, *part, *right]
+
+
+@dataclass(frozen=True)
+class _Names:
+    """Paths as they are shown, and the folder that they are in where it is not shown with each."""
+
+    texts: Sequence[str]
+    folder: str = ""
+
+
+def _names(paths: Sequence[Path | None]) -> _Names:
+    """Return the names of paths: in full, or on a terminal without the folder that they share."""
+    full = ["" if path is None else str(path) for path in paths]
+    folder = ""
+    if sys.stdout.isatty() and any(full):
+        parents = {os.path.dirname(path) for path in full if path}
+        absolute = {os.path.isabs(parent) for parent in parents}
+        if len(absolute) == 1:
+            folder = os.path.commonpath(parents) if all(parents) else ""
+    texts = [shown(os.path.relpath(path, folder) if folder and path else path) for path in full]
+    return _Names(texts, shown(folder))
+
+
+def _called(candidate: "Candidate") -> str:
     if candidate.seed is not None:
         return f"seed {candidate.seed}"
-    return _source(candidate)
+    return shown(str(_source(candidate) or f"candidate {candidate.index}"))
 
 
-def _source(candidate: "Candidate") -> str:
+def _source(candidate: "Candidate") -> Path | None:
     """Return the file that audio made elsewhere came from."""
-    source = candidate.audio.path if candidate.audio else None
-    return str(source or f"candidate {candidate.index}")
+    return candidate.audio.path if candidate.audio else None
