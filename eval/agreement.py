@@ -25,6 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rerank.audio import Audio, resample
+from rerank.corpus.captions import captions, pick
+from rerank.corpus.held_out_damage import HELD_OUT_DAMAGES
+from rerank.corpus.lyrics import lyrics
+from rerank.corpus.prompts import sentence
 from rerank.data import Prompt
 from rerank.errors import InvalidInput, RewardFailed
 from rerank.generators.synth import Synth, make, read
@@ -32,8 +36,6 @@ from rerank.generators.synth.truth import Facts, alignment, attribute_alignment
 from rerank.generators.synth.words import Request
 from rerank.protocols import Progress, Reward
 from rerank.scoring import not_finite, score_each
-from rerank.training.damage import HELD_OUT_DAMAGES
-from rerank.training.prompts import captions, lyrics, sentence
 
 Floats = NDArray[np.float64]
 
@@ -227,8 +229,7 @@ def _preferences(
 
 
 def _held_out_text(rng: np.random.Generator) -> str:
-    held_out = captions("test")
-    return held_out[int(rng.integers(len(held_out)))] if rng.random() < 0.6 else sentence(rng, "test")
+    return pick(rng, captions("test")) if rng.random() < 0.6 else sentence(rng, "test")
 
 
 def _render(prompt: Prompt, rng: np.random.Generator, options: AgreementOptions, flawless: bool) -> tuple[Audio, Facts]:
@@ -259,9 +260,8 @@ def _reference(rng: np.random.Generator, options: AgreementOptions) -> _Case:
 
 def _text(rng: np.random.Generator, options: AgreementOptions) -> _Case:
     """One audio, judged with its own caption and with one of another tempo, mood and instruments."""
-    held_out = captions("test")
     while True:
-        own, other = (held_out[int(rng.integers(len(held_out)))] for _ in range(2))
+        own, other = (pick(rng, captions("test")) for _ in range(2))
         asked, differing = read(Prompt(own)), read(Prompt(other))
         if not (asked.mood and differing.mood and asked.instruments and differing.instruments):
             continue

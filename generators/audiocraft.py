@@ -32,7 +32,7 @@ from rerank.data import Candidate, Prompt, check_whole
 from rerank.errors import InvalidInput, RerankError
 from rerank.generators.batching import OnStep, in_batches
 from rerank.protocols import Condition, GeneratorInfo, Progress
-from rerank.ranking import is_number
+from rerank.data import is_number
 
 _MODELS = ("MusicGen", "AudioGen")
 _PUBLISHED = "facebook/"

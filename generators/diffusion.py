@@ -29,7 +29,7 @@ from rerank.errors import InvalidInput, MissingDependency, WeightsError, one_lin
 from rerank.generators.batching import OnStep, in_batches
 from rerank.models.hub import Source, read_json
 from rerank.protocols import GeneratorInfo, Progress
-from rerank.ranking import is_number
+from rerank.data import is_number
 
 
 def missing(package: str) -> MissingDependency:

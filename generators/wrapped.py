@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rerank.audio import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, Audio, as_audio
-from rerank.data import Candidate, Prompt, check_whole
+from rerank.data import Candidate, Prompt, check_whole, is_number
 from rerank.errors import InvalidInput, UnknownName
 from rerank.protocols import Condition, Generator, GeneratorInfo, Progress
-from rerank.ranking import is_number
 
 _PARTS = ("text", "lyrics", "reference")
 _MAX_CHANNELS = 64

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from rerank.audio import Audio, write
-from rerank.data import Candidate, check_whole
+from rerank.data import Candidate, check_whole, is_number
 from rerank.errors import InvalidInput, OutputError, UnknownName
 from rerank.files import as_path, make_folder
-from rerank.ranking import Ranking, is_number
+from rerank.ranking import Ranking
 
 FORMATS = ("wav", "flac", "mp3", "ogg")
 
@@ -119,7 +119,7 @@ def _best(ranking: Ranking, top: int | None) -> list[Candidate]:
 def _label(candidate: Candidate) -> str:
     if candidate.seed is not None:
         return f"seed{candidate.seed}"
-    origin = candidate.audio.path if candidate.audio else None
+    origin = candidate.source
     return re.sub(r"[^\w-]+", "-", origin.stem)[:60] if origin else f"candidate{candidate.index}"
 
 

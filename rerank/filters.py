@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rerank.audio import Audio, to_mono
+from rerank.data import is_number
 from rerank.errors import InvalidInput, UnknownName
-from rerank.ranking import is_number
 
 _FULL_SCALE = 0.999
 _FRAME = 0.1  # s, over which a level is measured
@@ -84,15 +84,10 @@ class Filters:
                 raise UnknownName.among("filter", name, _RANGES)
         return cls(**thresholds, floors=floors or None)
 
-    def check_axes(self, axes: Mapping[str, Any]) -> None:
-        """Refuse floors on axes that the reward model does not have.
-
-        Raises:
-            UnknownName: naming the axis.
-        """
-        for axis in self.floors or {}:
-            if axis not in axes:
-                raise UnknownName.among("axis", axis, axes)
+    @classmethod
+    def of(cls, thresholds: Mapping[str, Any]) -> Self:
+        """Return the filters that `to_dict` gave, or a document holds; what it does not name is off."""
+        return cls(**{**dict.fromkeys(_RANGES), **thresholds})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the thresholds by name."""
@@ -118,6 +113,7 @@ def sound_fault(audio: Audio, filters: Filters, duration: float | None) -> str |
         filters: the thresholds.
         duration: that was asked for, in seconds; None where none was.
     """
+    audio = audio.loaded()
     size = audio.waveform.size
     broken = size - int(np.isfinite(audio.waveform).sum())
     if filters.not_finite is not None and broken > filters.not_finite * size:

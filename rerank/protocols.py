@@ -34,6 +34,7 @@ class GeneratorInfo:
         licence: of the weights (and so of what may be done with its audio).
         version: tells its weights or code from others of the same name: two that could make other audio have another.
         options: name -> value in force, of all options that can change the audio; plain JSON values.
+        device: that it computes on, such as "cpu" or "cuda:0": another kind of device rounds differently.
     """
 
     name: str
@@ -45,6 +46,7 @@ class GeneratorInfo:
     licence: str = "unknown"
     version: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    device: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,367 +1,389 @@
-"""One run of best-of-N: collects candidates as they come, filters and stores them, has them scored, ranks them."""
+"""A run of best-of-N as a stream of events with a memory.
+
+A run takes candidates from a source one by one, filters and stores each, has them scored in small groups, and yields what
+happens. `ranking.json` holds what there is from the first moment on, so that a run which is stopped, or whose process is
+killed, can be read, ranked and gone on with.
+
+**Conventions**: each part of a run ends where it is asked to stop; what is finished is then scored for at most a second,
+and ranked.
+"""
 
 import contextlib
-import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
 
-from rerank import __version__
-from rerank.audio import Audio
-from rerank.data import Candidate, Prompt, check_whole
-from rerank.errors import GenerationFailed, InvalidInput, RerankError, RewardFailed, one_line
+from rerank.audio import Audio, as_stored
+from rerank.data import Candidate, Prompt
+from rerank.errors import GenerationFailed, RerankError, RewardFailed, UnreadableAudio, one_line
 from rerank.filters import Duplicates, Filters, reward_fault, sound_fault
-from rerank.protocols import Generator, GeneratorInfo, Progress, Reward, RewardInfo
-from rerank.ranking import Ranking, Settings, Status, check_weights, normalise_weights
+from rerank.panel import Panel
+from rerank.ranking import Ranking, Settings, Status
+from rerank.reporting import ProgressCallback, Reporter
 from rerank.run_folder import RunFolder
-from rerank.scoring import not_finite, score_each
+from rerank.scoring import Rewards, not_finite
+from rerank.stopping import STOPS, CallbackFailed, Stop
 
-MAX_CANDIDATES = 1024
+_GRACE = 0.8  # seconds in which what is finished is still scored after a stop
 
-_STEPS = 100  # of progress per candidate
-
-ProgressCallback = Callable[[Progress], None]
+_OF_FILTERS = {"not_finite", "silent", "clipped", "dc_offset", "short", "duplicate"}
+_OF_REWARDS = {"floor", "reward_failed", "reward_not_finite", "not_scored", "no_axis"}
 
 logger = logging.getLogger("rerank")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What `generate` and `rank` share, checked before anything is loaded."""
+@dataclass(frozen=True)
+class Made:
+    """A candidate was made or read, and stored where the run has a folder."""
 
-    n: int
-    top_k: int
-    weights: Mapping[str, float] | None
-    filters: Filters
-    offered: Mapping[str, Any]
+    candidate: Candidate
 
-    @classmethod
-    def checked(
-        cls,
-        n: int,
-        top_k: int | None,
-        weights: Mapping[str, float] | None,
-        filters: Filters | None,
-        device: str,
-    ) -> "Options":
-        check_whole("n", n, 1, MAX_CANDIDATES)
-        if top_k is not None:
-            check_whole("top_k", top_k, 1, n)
-        if weights is not None:
-            check_weights(weights)
-        if filters is not None and not isinstance(filters, Filters):
-            raise InvalidInput(
-                f"filters must be a rerank.Filters, got {type(filters).__name__}; pass Filters(silent=-50)"
-            )
-        return cls(
-            n=n,
-            top_k=int(top_k or n),
-            weights=weights,
-            filters=filters or Filters(),
-            offered=offered_device(device),
-        )
 
-    def check_axes(self, info: RewardInfo) -> None:
-        """Refuse weights and floors for axes that a reward model does not have, and one without any."""
-        if not info.axes:
-            raise InvalidInput(f"reward model {info.name!r} has no axes, so it gives no rewards; choose another")
-        self.filters.check_axes(info.axes)
-        normalise_weights(self.weights, info.axes)
+@dataclass(frozen=True)
+class Scored:
+    """A candidate has its rewards."""
+
+    candidate: Candidate
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """A candidate will not be ranked; it says why."""
+
+    candidate: Candidate
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The run is over, and this is its ranking."""
+
+    ranking: Ranking
+
+
+Event = Made | Scored | SetAside | Ended
+
+EventCallback = Callable[[Event], None]
 
 
 class Run:
-    """One run: collects candidates, filters and stores them as they come, scores and ranks them."""
+    """One run.
+
+    Args:
+        prompt: that candidates are scored for.
+        settings: of the run, as they will be stored.
+        panel: the reward models.
+        filters: what sets candidates aside.
+        folder: to store to; None keeps everything in memory.
+        known: candidates of an earlier session of the run, or of another ranking of it, by index.
+        heard_before: whether filters on the sound have looked at those, and need not again.
+        until_done: settings and status that the document has while the run is not done, where it is one that is ranked
+            again.
+        stop: asked whether to stop.
+        on_progress: told how far each phase is.
+    """
 
     def __init__(
         self,
         prompt: Prompt,
-        options: Options,
-        reward: Reward,
-        folder: RunFolder | None,
-        on_progress: ProgressCallback | None,
+        settings: Settings,
+        panel: Panel,
+        filters: Filters,
+        *,
+        folder: RunFolder | None = None,
+        known: Mapping[int, Candidate] | None = None,
+        heard_before: bool = False,
+        until_done: tuple[Settings, Status] | None = None,
+        stop: Stop | None = None,
+        on_progress: ProgressCallback | None = None,
     ) -> None:
-        self.prompt = prompt
-        self.status: Status = "done"
-        self.candidates: list[Candidate] = []
+        self.prompt, self.settings = prompt, settings
+        self.status: Status = "running"
+        self.stop = stop or Stop()
+        self.report = Reporter(on_progress, self.stop, settings.n, known=len(known or {}))
+        self._panel, self._filters, self._folder = panel, filters, folder
+        self._known = dict(known or {})
+        self._heard_before, self._until_done = heard_before, until_done
+        self._duplicates = Duplicates(filters.duplicate)
+        self._candidates: list[Candidate] = []
         self._stored = 0  # how many of them are on disk, if they go there
-        self._reward, self._folder = reward, folder
-        info = reward.info
-        options.check_axes(info)
-        self._filters = options.filters
-        self._duplicates = Duplicates(self._filters.duplicate)
-        self._report = Reporter(on_progress)
-        self.settings = Settings(
-            n=int(options.n),
-            top_k=options.top_k,
-            reward=info.name,
-            reward_version=info.version,
-            reward_licence=info.licence,
-            weights=normalise_weights(options.weights, info.axes),
-            filters=self._filters.to_dict(),
-            not_read=tuple(part for part in prompt.conditions() if part not in info.conditions),
-            rerank_version=__version__,
-        )
-        for part in self.settings.not_read:
-            logger.warning("reward model %s does not read %s", info.name, part)
-        if folder is not None:
-            folder.make()
+        self._waiting: list[tuple[int, Audio]] = []  # places of candidates that have no rewards yet
+        self._taken = 0  # candidates from the source
+        self._asked = panel.asked_with(prompt)
+        self._scoring = False
+        self._asked_for, self._failures = 0, list[str]()
+        self._seconds = {"generating": 0.0, "rewarding": 0.0}
 
-    def until_interrupted(self, step: Callable[[], None]) -> None:
-        """Do a step; the first Ctrl-C of the run ends the step, the second one the run."""
-        try:
-            step()
-        except KeyboardInterrupt:
-            if self.status == "interrupted":
-                raise
-            self.status = "interrupted"
-            logger.warning("interrupted: ranking the %d finished; Ctrl-C again to abort", len(self.candidates))
+    def stream(self, source: Iterable[Candidate], duration: float | None = None) -> Iterator[Event]:
+        """Collect candidates, have them scored, rank them, and yield what happens.
 
-    @contextlib.contextmanager
-    def kept_on_failure(self, settings: Settings) -> Iterator[None]:
-        """Where the block fails, store what there is, as far as that is possible, with the reason for what is not."""
-        try:
-            yield
-        except KeyboardInterrupt:
-            if self._folder is not None:
-                self._folder.leave()
-            raise
-        # whatever it is: it goes on to the caller
-        except Exception as error:
-            if self._folder is not None and any(candidate.audio for candidate in self.candidates):
-                # the disk may be what failed: then the first error tells more than the second
-                with contextlib.suppress(Exception):
-                    self._set_unscored_aside(str(error) if isinstance(error, RerankError) else one_line(error))
-                    self._store_ranking(self._folder, settings, "failed")
-            if self._folder is not None:
-                self._folder.leave()
-            raise
-
-    def generate(self, generator: Generator, prompt: Prompt, seeds: Sequence[int], duration: float) -> None:
-        """Collect one candidate per seed."""
-        started = time.perf_counter()
-        self._report.begin("generating", len(seeds))
-        for candidate in _candidates(generator, prompt, seeds, duration, self._report):
-            self._add(candidate, duration)
-            self._report.finished(len(self.candidates))
-        failed = sum(candidate.set_aside is not None for candidate in self.candidates)
-        logger.info(
-            "generated %d candidates with %s in %.2f s, %d set aside",
-            len(self.candidates),
-            generator.info.name,
-            time.perf_counter() - started,
-            failed,
-        )
-
-    def take(self, audio: Sequence[Audio]) -> None:
-        """Collect audio made elsewhere."""
-        for index, piece in enumerate(audio):
-            self._add(Candidate(index=index, seed=None, audio=piece, path=piece.path), None)
-
-    def check_generated(self, name: str) -> None:
-        """Refuse to go on without a single candidate.
+        Args:
+            source: of the candidates that are new, in the order of their indices.
+            duration: that was asked of each, in seconds; None for audio made elsewhere.
 
         Raises:
-            GenerationFailed: the generator failed on all of them.
-            KeyboardInterrupt: the user stopped before the first was finished.
+            GenerationFailed, UnreadableAudio: not one candidate can be heard.
+            RewardFailed: a reward model broke its protocol, or failed on every candidate.
+            KeyboardInterrupt: a signal or a callback asked to stop before the first candidate.
+            OutputError: the run cannot be stored.
         """
-        if any(candidate.audio for candidate in self.candidates):
-            return
-        if self.status == "interrupted":
-            raise KeyboardInterrupt
-        raise GenerationFailed(
-            f"generator {name!r} failed on all {len(self.candidates)} candidates; the first: "
-            f"{self.candidates[0].set_aside}"
-        )
+        with self.stop.listening(), self._kept_on_failure():
+            self._remember(at_once=True)
+            try:
+                yield from self._collect_all(source, duration)
+                yield from self._score(rest=True)
+            except STOPS as stop:
+                self.status = "interrupted"
+                yield from self._after(stop)
+            ranking = self._end()
+        yield Ended(ranking)
 
-    def finish(self, settings: Settings) -> Ranking:
-        """Score, rank and store what was collected."""
-        if not self.candidates:  # interrupted before the first
+    def _after(self, stop: BaseException) -> Iterator[Event]:
+        """Have what is finished scored, if there is time, unless the stop came while some were being scored already."""
+        if not any(candidate.audio for candidate in self._candidates) and not self.stop.by_flag(stop):
             raise KeyboardInterrupt
+        self.stop.heed()
         self._store()
-        waiting = [place for place, candidate in enumerate(self.candidates) if candidate.set_aside is None]
-        if waiting:
-            self.until_interrupted(lambda: self._score(waiting))
-        self._set_unscored_aside("interrupted before it")
-        if self._folder is None:
-            return Ranking.of(self.prompt, self.candidates, settings, self.status)
-        return self._store_ranking(self._folder, settings, self.status)
+        logger.warning("interrupted: ranking the %d finished", len(self._candidates))
+        if not self._scoring or not any(candidate.rewards for candidate in self._candidates):
+            with contextlib.suppress(*STOPS):
+                yield from self._score(rest=True, until=time.monotonic() + _GRACE)
 
-    def _store_ranking(self, folder: RunFolder, settings: Settings, status: Status) -> Ranking:
-        """Store the ranking; that of a run which is not done does not replace an earlier one."""
-        complete = status == "done"
-        home = folder.path if complete else folder.place
-        for place, candidate in enumerate(self.candidates):
-            if candidate.path and place < self._stored and candidate.audio:
-                self._update(place, path=home / candidate.path.relative_to(folder.path))
-        ranking = Ranking.of(self.prompt, self.candidates, settings, status)
-        folder.write_document(ranking.to_dict(home), complete=complete)
+    def _collect_all(self, source: Iterable[Candidate], duration: float | None) -> Iterator[Event]:
+        self.report.begin("generating")
+        for candidate in self._in_order(source):
+            yield from self._collect(candidate, duration)
+            self.report.finished("generating", len(self._candidates))
+            # those that the generator has finished come first: they would be lost to a stop while others are scored
+            if self.report.ready <= self._taken:
+                yield from self._score()
+        made = len(self._candidates)
+        failed = sum(candidate.set_aside is not None for candidate in self._candidates)
+        if not any(candidate.audio for candidate in self._candidates):
+            raise self._nothing_made()
+        if self.settings.generator is not None:
+            name, seconds = self.settings.generator, self._seconds["generating"]
+            logger.info("generated %d candidates with %s in %.2f s, %d set aside", made, name, seconds, failed)
+
+    def _in_order(self, source: Iterable[Candidate]) -> Iterator[Candidate]:
+        """Yield the candidates of the source, and those known before at their places among them.
+
+        The filter for duplicates compares with those of lower index: a run that was stopped and gone on with is filtered
+        as one that was not.
+        """
+        upcoming = iter(source)
+        while True:
+            place = len(self._candidates)
+            if place in self._known:
+                yield self._known[place]
+                continue
+            started = time.perf_counter()
+            with self.stop.interruptible():
+                candidate = next(upcoming, None)
+            self._seconds["generating"] += time.perf_counter() - started
+            if candidate is None:
+                break
+            self._taken += 1
+            yield candidate
+        for index in sorted(self._known):
+            yield self._known[index]
+
+    def _collect(self, candidate: Candidate, duration: float | None) -> Iterator[Event]:
+        """Filter and store one candidate; it then waits for its rewards, has them already, or is set aside."""
+        new = self._known.pop(candidate.index, None) is None
+        candidate = replace(candidate, rewards=self._panel.named(candidate.rewards))
+        if not new:
+            candidate = _asked_again(candidate, heard=self._heard_before)
+        lacks = self._panel.lacks(candidate.rewards)
+        unheard = new or not self._heard_before
+        audio = None
+        if candidate.is_removed:
+            if lacks and candidate.set_aside is None:
+                candidate = replace(candidate, set_aside="not scored: its file was removed")
+        elif candidate.audio is not None and candidate.set_aside is None and (unheard or lacks):
+            candidate, audio = _heard(candidate, exact=new and candidate.seed is not None)
+        if audio is not None and unheard:
+            fault = sound_fault(audio, self._filters, duration) or self._duplicates.fault(candidate.index, audio)
+            candidate = replace(candidate, set_aside=fault)
+        waits = candidate.set_aside is None and lacks
+        if candidate.set_aside is None and not lacks:
+            candidate = replace(candidate, set_aside=reward_fault(candidate.rewards, self._filters))
+        place = len(self._candidates)
+        # first collected, then stored: what stops between the two loses nothing
+        self._candidates.append(candidate)
+        if waits and audio is not None:
+            self._waiting.append((place, audio))
+        self._store()
+        self._remember()
+        candidate = self._candidates[place]
+        if new and candidate.audio is not None:
+            yield Made(candidate)
+        if candidate.set_aside is not None:
+            yield SetAside(candidate)
+
+    def _store(self) -> None:
+        """Write every candidate that no file of the run holds yet."""
+        for place in range(self._stored, len(self._candidates)):
+            candidate = self._candidates[place]
+            if self._folder is not None and not candidate.is_removed:
+                self._candidates[place] = self._folder.stored(candidate)
+            self._stored = place + 1
+
+    def _score(self, *, rest: bool = False, until: float = math.inf) -> Iterator[Event]:
+        """Have those that wait scored in groups: full groups, or the `rest` too; none is begun after `until`."""
+        size = self._panel.batch_size
+        least = 1 if rest else size
+        while len(self._waiting) >= least and time.monotonic() < until:
+            self._scoring = True
+            self.report.begin("rewarding")
+            group = self._waiting[:size]
+            started = time.perf_counter()
+            known = [self._candidates[place].rewards for place, _ in group]
+            results = self._asked([audio for _, audio in group], known)
+            for place, _ in group:
+                with self.stop.interruptible():
+                    rewards, faults = next(results)
+                candidate = self._with_rewards(place, rewards, faults)
+                self._waiting.pop(0)
+                yield Scored(candidate) if candidate.set_aside is None else SetAside(candidate)
+                self.report.finished("rewarding", len(self._candidates) - len(self._waiting))
+            self._seconds["rewarding"] += time.perf_counter() - started
+            self._remember()
+            self._scoring = False
+
+    def _with_rewards(self, place: int, rewards: Rewards, faults: Mapping[str, str]) -> Candidate:
+        """Give a candidate its rewards, or set it aside."""
+        self._asked_for += 1
+        candidate = self._candidates[place]
+        finite = {axis: _finite(reward) for axis, reward in rewards.items()}
+        fault = not_finite(rewards) or reward_fault(finite, self._filters)
+        told = [f"{name} gave no reward: {why.removeprefix('reward failed: ')}" for name, why in faults.items()]
+        if faults and not finite:
+            fault = next(iter(faults.values())) if len(faults) == 1 else f"reward failed: {'; '.join(told)}"
+            self._failures.append(fault)
+        elif faults:
+            candidate = replace(candidate, reasons=(*candidate.reasons, *told))
+        candidate = replace(candidate, rewards=finite, set_aside=fault)
+        self._candidates[place] = candidate
+        return candidate
+
+    def _end(self) -> Ranking:
+        """Rank and store what was collected.
+
+        Raises:
+            RewardFailed: every candidate failed.
+        """
+        name = self._panel.name
+        if self._failures and len(self._failures) == self._asked_for and not self._waiting:
+            raise RewardFailed(
+                f"reward model {name!r} failed on all {len(self._failures)} candidates; the first: {self._failures[0]}"
+            )
+        if self._asked_for:
+            logger.info("rewarded %d candidates with %s in %.2f s", self._asked_for, name, self._seconds["rewarding"])
+        if self.status == "running":
+            self.status = "done"
+        self._set_unscored_aside("interrupted before it")
+        ranking = self.ranking()
+        if self._folder is None:
+            return ranking
+        return self._stored_in(self._folder, ranking)
+
+    def _stored_in(self, folder: RunFolder, ranking: Ranking) -> Ranking:
+        ranking = ranking.stored_in(folder, complete=self.status == "done")
         if folder.place != folder.path:
             logger.warning("%s keeps its earlier run; what the new one made is in %s", folder.path, folder.place)
         return ranking
 
-    def _set_unscored_aside(self, reason: str) -> None:
-        for place, candidate in enumerate(self.candidates):
-            if not candidate.rewards and candidate.set_aside is None:
-                self._update(place, set_aside=f"not scored: {reason}")
+    def ranking(self) -> Ranking:
+        """Return the ranking of what there is by now."""
+        known = (replace(one, rewards=self._panel.named(one.rewards)) for one in self._known.values())
+        settings, status = self.settings, self.status
+        if self._until_done is not None and status != "done":
+            settings, status = self._until_done
+        return Ranking.of(self.prompt, [*self._candidates, *known], settings, status)
 
-    def _add(self, candidate: Candidate, duration: float | None) -> None:
-        audio = candidate.audio
-        if audio is not None and candidate.set_aside is None:
-            fault = sound_fault(audio, self._filters, duration) or self._duplicates.fault(candidate.index, audio)
-            candidate = replace(candidate, set_aside=fault)
-        # first collected, then stored: a Ctrl-C between the two does not lose what is finished
-        self.candidates.append(candidate)
-        self._store()
+    def _remember(self, *, at_once: bool = False) -> None:
+        """Store the document of the run, as often as that takes little of its time."""
+        if self._folder is not None and (at_once or self._folder.due()):
+            self._folder.write(self.ranking().to_dict(self._folder.place))
 
-    def _store(self) -> None:
-        """Write every candidate that is not on disk yet."""
-        for place in range(self._stored, len(self.candidates)):
-            candidate = self.candidates[place]
-            if self._folder is not None and candidate.audio is not None:
-                path = self._folder.write_candidate(candidate.audio, candidate.index, candidate.seed)
-                self._update(place, path=path)
-            self._stored = place + 1
+    @contextlib.contextmanager
+    def _kept_on_failure(self) -> Iterator[None]:
+        """Where the block fails, store what there is, as far as that is possible, with the reason for what is not."""
+        try:
+            yield
+        except GeneratorExit:  # whoever took the events wants no more
+            self.status = "interrupted"
+            self._keep("interrupted before it")
+            raise
+        except KeyboardInterrupt:
+            self._keep("interrupted before it")
+            raise
+        except CallbackFailed as failed:
+            self.status = "failed"
+            self._keep(one_line(failed.error))
+            raise failed.error from None
+        # whatever it is: it goes on to the caller
+        except Exception as error:
+            self.status = "failed"
+            self._keep(str(error) if isinstance(error, RerankError) else one_line(error))
+            raise
 
-    def _score(self, waiting: Sequence[int]) -> None:
-        started = time.perf_counter()
-        self._report.begin("rewarding", len(waiting))
-        audio = [one for place in waiting if (one := self.candidates[place].audio) is not None]
-        failures: list[str] = []
-        results = score_each(self._reward, self.prompt, audio)
-        for count, (place, result) in enumerate(zip(waiting, results, strict=True), start=1):
-            if isinstance(result, str):
-                failures.append(result)
-                self._update(place, set_aside=result)
-            else:
-                finite = {axis: _finite(reward) for axis, reward in result.items()}
-                fault = not_finite(result) or reward_fault(finite, self._filters)
-                self._update(place, rewards=finite, set_aside=fault)
-            self._report.finished(count)
-        name, elapsed = self._reward.info.name, time.perf_counter() - started
-        if len(failures) == len(waiting):
-            raise RewardFailed(
-                f"reward model {name!r} failed on all {len(waiting)} candidates; the first: {failures[0]}"
-            )
-        logger.info("rewarded %d candidates with %s in %.2f s", len(waiting), name, elapsed)
-
-    def _update(self, place: int, **changes: Any) -> None:
-        self.candidates[place] = replace(self.candidates[place], **changes)
-
-
-class Reporter:
-    """Passes progress on, in steps that only go up, whatever the generator reports."""
-
-    def __init__(self, callback: ProgressCallback | None) -> None:
-        self._callback = callback
-        self.failure: Exception | None = None
-
-    def begin(self, phase: Literal["generating", "rewarding"], total: int) -> None:
-        """Start a phase of `total` candidates."""
-        self._phase, self._total, self._done = phase, total, 0
-        self._send(0)
-
-    def finished(self, count: int) -> None:
-        """Report that `count` candidates of the phase are finished."""
-        self._send(count * _STEPS)
-
-    def within(self, start: int) -> ProgressCallback:
-        """Return the callback for a generator that makes the candidates from `start` on."""
-
-        def passed_on(progress: Progress) -> None:
-            share = progress.done / progress.total if progress.total else 0.0
-            self._send(start * _STEPS + int(share * (self._total - start) * _STEPS))
-
-        return passed_on
-
-    def _send(self, done: int) -> None:
-        self._done = min(max(done, self._done), self._total * _STEPS)
-        if self._callback is None:
+    def _keep(self, reason: str) -> None:
+        if self._folder is None:
             return
-        try:
-            self._callback(Progress(self._phase, self._done, self._total * _STEPS))
-        except Exception as error:
-            self.failure = error  # the caller's own error, which must not pass for one of the generator
-            raise
+        if not any(candidate.audio for candidate in (*self._candidates, *self._known.values())):
+            self._folder.abandon()
+            return
+        # the disk may be what failed: then the first error tells more than the second
+        with contextlib.suppress(Exception):
+            self._set_unscored_aside(reason)
+            self._stored_in(self._folder, self.ranking())
 
+    def _set_unscored_aside(self, reason: str) -> None:
+        for place, candidate in enumerate(self._candidates):
+            if candidate.set_aside is None and not candidate.rewards:
+                self._candidates[place] = replace(candidate, set_aside=f"not scored: {reason}")
 
-def _candidates(
-    generator: Generator, prompt: Prompt, seeds: Sequence[int], duration: float, report: Reporter
-) -> Iterator[Candidate]:
-    """Yield one candidate per seed; where the generator fails, one without audio that says why, and go on."""
-    position = 0
-    while position < len(seeds):
-        reason = "generation failed: the generator ended before it"
-        try:
-            made = generator.generate(prompt, seeds[position:], duration, on_progress=report.within(position))
-            for seed, candidate in zip(seeds[position:], made, strict=False):
-                yield _numbered(candidate, position, seed, generator.info)
-                position += 1
-        except _BrokenPromise:
-            raise
-        # a generator is anybody's code: whatever it raises costs one candidate, which says so
-        except Exception as error:
-            if report.failure is not None:
-                raise report.failure from None
-            logger.debug("generator %s failed on seed %d", generator.info.name, seeds[position], exc_info=True)
-            reason = f"generation failed: {one_line(error)}"
-        if position < len(seeds):
-            yield Candidate(index=position, seed=seeds[position], audio=None, set_aside=reason)
-            position += 1
-
-
-class _BrokenPromise(RerankError):
-    """A generator yields something that cannot be attributed to its seed."""
-
-
-def _numbered(candidate: object, index: int, seed: int, info: GeneratorInfo) -> Candidate:
-    name = info.name
-    if not isinstance(candidate, Candidate):
-        raise _BrokenPromise(f"generator {name!r} yielded a {type(candidate).__name__}; expected a rerank.Candidate")
-    if candidate.seed != seed:
-        raise _BrokenPromise(
-            f"generator {name!r} yielded seed {candidate.seed} where {seed} was due; test it with "
-            "rerank.testing.check_generator"
+    def _nothing_made(self) -> RerankError:
+        first = self._candidates[0].set_aside or "" if self._candidates else "there was none"
+        if self.settings.generator is None:
+            return UnreadableAudio(first.removeprefix("cannot be read: "))
+        name = self.settings.generator
+        return GenerationFailed(
+            f"generator {name!r} failed on all {len(self._candidates)} candidates; the first: {first}"
         )
-    fault = _truth_fault(candidate.truth)
-    if fault:
-        raise _BrokenPromise(
-            f"generator {name!r} yielded for seed {seed} a truth that JSON cannot hold ({fault}); use plain numbers, "
-            "text, lists and dicts only"
-        )
-    audio: Any = candidate.audio
-    reason = None if candidate.set_aside is None else str(candidate.set_aside)
-    if not isinstance(audio, Audio):
-        problem = "no audio" if audio is None else f"its audio is a {type(audio).__name__}, expected a rerank.Audio"
-        audio, reason = None, reason or f"generation failed: {problem}"
-    return Candidate(
-        index=index,
-        seed=seed,
-        audio=audio,
-        set_aside=reason,
-        truth=candidate.truth,
-        codes=candidate.codes,
-        licence=info.licence,
-    )
 
 
-def _truth_fault(truth: object) -> str | None:
-    if truth is None:
-        return None
-    if not isinstance(truth, Mapping):
-        return f"it is a {type(truth).__name__}"
+def _asked_again(candidate: Candidate, *, heard: bool) -> Candidate:
+    """Return a candidate of an earlier session without the verdicts that are to be made anew."""
+    kind = candidate.set_aside_kind
+    if kind in _OF_REWARDS or kind == "unreadable" or (kind in _OF_FILTERS and not heard):
+        candidate = replace(candidate, set_aside=None)
+    # what a reward model failed on may have been the machine's fault
+    return replace(candidate, rewards={}) if kind in ("reward_failed", "reward_not_finite") else candidate
+
+
+def _heard(candidate: Candidate, *, exact: bool) -> tuple[Candidate, Audio | None]:
+    """Return a candidate with its audio in memory, or set aside where that cannot be read.
+
+    Args:
+        candidate: with audio.
+        exact: whether its samples become those that its file will hold, so that what is scored, stored and read again is
+            the same; a copy in any case: a generator may use its array again.
+    """
+    assert candidate.audio is not None
     try:
-        json.dumps(dict(truth), allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        return one_line(error)
-    return None
-
-
-def offered_device(device: str) -> dict[str, Any]:
-    """Return the option for generators and reward models that take a device; none for "auto", their own default."""
-    return {} if device == "auto" else {"device": device}
+        audio = candidate.audio.loaded()
+    except UnreadableAudio as error:
+        return replace(candidate, set_aside=f"cannot be read: {error}"), None
+    if not exact:
+        return candidate, audio
+    rounded = as_stored(audio)
+    if rounded is audio:
+        rounded = Audio(audio.waveform.copy(), audio.sample_rate)
+    return replace(candidate, audio=rounded), rounded
 
 
 def _finite(reward: float | None) -> float | None:

@@ -1,4 +1,4 @@
-"""Training: prompts that do not overlap, data that is made again the same, runs that go on where they stopped."""
+"""Training: data that is made again the same, runs that go on where they stopped."""
 
 import json
 import math
@@ -24,7 +24,6 @@ from rerank.training.card import model_card
 from rerank.training.cmi_mini import Trainer, TrainOptions, train
 from rerank.training.facts import audio_targets, followed_targets, spelling_targets, text_targets
 from rerank.training.losses import preference_loss, regression_loss
-from rerank.training.prompts import captions, lyrics, respelled, sentence
 
 OPTIONS = TrainOptions(
     shards=1,
@@ -48,22 +47,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("data", "sung"):
         dataset.render(folder / name, 1, 5, 0, 1, lambda done, total: None, sung=name == "sung")
     return folder
-
-
-def test_captions_of_the_splits_do_not_overlap() -> None:
-    train_captions, test_captions = captions("train"), captions("test")
-    assert len(train_captions) > 2000 and len(test_captions) > 2000
-    assert set(train_captions).isdisjoint(test_captions)
-
-
-def test_made_prompts_of_the_splits_do_not_overlap() -> None:
-    made = {
-        split: {make(np.random.default_rng(seed), split) for seed in range(200) for make in (sentence, lyrics)}
-        for split in ("train", "test")
-    }
-    assert len(made["train"]) > 300
-    shared = made["train"] & made["test"]
-    assert not {text for text in shared if len(text.split()) > 8}
 
 
 def test_a_shard_is_made_again_the_same(data: Path, tmp_path: Path) -> None:
@@ -194,15 +177,6 @@ def test_the_model_card_says_what_it_was_trained_on() -> None:
     card = model_card(OPTIONS, report)
     assert "trained on synthetic music only" in card and "use `cmi-rm`" in card
     assert "| best-of-n gain, combined | 0.500 | 0.75 | **no** |" in card and "lyrics, combined" not in card
-
-
-def test_respelled_lyrics_are_sung_alike() -> None:
-    rng = np.random.default_rng(0)
-    for words in ("down the road, under the moon\nhold me", "", "hm\nbeautiful everything", lyrics(rng, "test")):
-        made = {respelled(rng, words) for _ in range(5)}
-        assert {tuple(vowels_of(one)) for one in made} == {tuple(vowels_of(words))}
-        assert {one.count("\n") for one in made} == {words.count("\n")}
-        assert len(made) > 1 or not vowels_of(words)
 
 
 def test_batches_of_lyrics_hold_what_is_sung(data: Path) -> None:

@@ -31,7 +31,7 @@ from rerank.models.device import has_fast_bfloat16, resolve_device
 from rerank.models.hub import Source
 from rerank.models.weights import say_licence
 from rerank.protocols import GeneratorInfo, Progress
-from rerank.ranking import is_number
+from rerank.data import is_number
 
 LICENCE = "CC BY-NC 4.0 (not for commercial use)"
 

@@ -63,7 +63,7 @@ def print_columns(columns: Sequence[Column], like: Sequence[Column] = (), *, tit
 def print_ranking(ranking: "Ranking", folder: str | None) -> None:
     """Print a ranking: the best first, then what was set aside and why, then where the files are."""
     made = ranking.settings.seed is not None
-    sources = _names([None if made else _source(one) for one in ranking])
+    sources = _names([None if made else one.source for one in ranking])
     files = _names([one.path if folder is not None else None for one in ranking])
     left = [
         Column("rank", [str(one.rank) for one in ranking], number=True),
@@ -168,9 +168,4 @@ def _names(paths: Sequence[Path | None]) -> _Names:
 def _called(candidate: "Candidate") -> str:
     if candidate.seed is not None:
         return f"seed {candidate.seed}"
-    return shown(str(_source(candidate) or f"candidate {candidate.index}"))
-
-
-def _source(candidate: "Candidate") -> Path | None:
-    """Return the file that audio made elsewhere came from."""
-    return candidate.audio.path if candidate.audio else None
+    return shown(str(candidate.source or f"candidate {candidate.index}"))

@@ -15,6 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rerank.corpus.captions import captions, pick
+from rerank.corpus.lyrics import lyrics, respelled
+from rerank.corpus.prompts import sentence
 from rerank.generators.synth.truth import Facts, alignment, musicality
 from rerank.generators.synth.voice import vowels_of
 from rerank.generators.synth.words import Heard, Request, read_text
@@ -22,7 +25,6 @@ from rerank.models.mini import FRAMES_PER_SECOND, TOKENS_PER_SECOND
 from rerank.models.vocabulary import split_words
 from rerank.training.dataset import CANDIDATES, DURATION, Shard
 from rerank.training.facts import MATCHES, followed_targets, match_targets, spelling_targets
-from rerank.training.prompts import captions, lyrics, respelled, sentence
 
 TEXTS, LYRICS = 48, 24
 """Texts and lyrics that the text tower reads by themselves in each step."""
@@ -355,5 +357,4 @@ def _fresh_lyrics(rng: np.random.Generator) -> list[str]:
 
 def _fresh_text(rng: np.random.Generator) -> str:
     """Return a caption or a sentence from a template."""
-    known = captions("train")
-    return known[int(rng.integers(len(known)))] if rng.random() < 0.4 else sentence(rng, "train")
+    return pick(rng, captions("train")) if rng.random() < 0.4 else sentence(rng, "train")

@@ -29,6 +29,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from rerank.corpus.captions import captions
+from rerank.corpus.lyrics import lyrics
+from rerank.corpus.prompts import sentence
 from rerank.errors import InvalidInput
 from rerank.files import make_folder, write_bytes
 from rerank.models.cmi import RewardModel
@@ -42,7 +45,6 @@ from rerank.training import dataset
 from rerank.training.batches import Batches, Clip, LyricsBatch, PairBatch, Parts, TowerBatch, read_cached
 from rerank.training.facts import FactHeads, audio_targets, spelling_targets, text_targets
 from rerank.training.losses import preference_loss, regression_loss
-from rerank.training.prompts import captions, lyrics, sentence
 
 log = logging.getLogger("rerank")
 

@@ -20,6 +20,10 @@ import torch
 from numpy.typing import NDArray
 
 from rerank.audio import Audio, resample
+from rerank.corpus.captions import Split, captions
+from rerank.corpus.damage import DAMAGES, mix_with
+from rerank.corpus.lyrics import lyrics
+from rerank.corpus.prompts import sentence
 from rerank.files import make_folder, write_bytes
 from rerank.generators.synth import make
 from rerank.generators.synth.listen import listen
@@ -27,8 +31,6 @@ from rerank.generators.synth.truth import Facts
 from rerank.generators.synth.voice import vowels_of
 from rerank.generators.synth.words import Heard, read_text
 from rerank.models.mini import SAMPLE_RATE, MiniAudioTower
-from rerank.training.damage import DAMAGES, mix_with
-from rerank.training.prompts import Split, captions, lyrics, sentence
 
 DURATION = 10.0
 """Seconds of every clip."""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rerank.corpus.damage import DAMAGES
 from rerank.generators.synth.drums import KITS
 from rerank.generators.synth.instruments import INSTRUMENTS
 from rerank.generators.synth.lexicon import FASTEST, SLOWEST
@@ -26,7 +27,6 @@ from rerank.generators.synth.words import Request
 from rerank.models.mini import TOKENS_PER_SECOND
 from rerank.models.transformer import Tokens
 from rerank.models.vocabulary import split_words
-from rerank.training.damage import DAMAGES
 
 GENRES = tuple(STYLES)
 SOUNDS = (*INSTRUMENTS, *KITS)

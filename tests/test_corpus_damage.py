@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from rerank.training.damage import DAMAGES, HELD_OUT_DAMAGES, Damage, Mono, mix_with
+from rerank.corpus.damage import DAMAGES, mix_with
+from rerank.corpus.held_out_damage import HELD_OUT_DAMAGES
+from rerank.corpus.waveforms import Damage, Mono
 
 SAMPLE_RATE = 24000
 

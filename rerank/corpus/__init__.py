@@ -1,0 +1,1 @@
+"""What training and eval draw on: captions, prompts, lyrics, and ways to damage music."""
