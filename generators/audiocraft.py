@@ -18,6 +18,7 @@ import functools
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
@@ -28,11 +29,12 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from rerank.audio import Audio, to_mono
-from rerank.data import Candidate, Prompt, check_whole
+from rerank.data import Candidate, Prompt, check_whole, is_number
 from rerank.errors import InvalidInput, RerankError
 from rerank.generators.batching import OnStep, in_batches
+from rerank.models.weights import fingerprint_loaded
+from rerank.option import plain
 from rerank.protocols import Condition, GeneratorInfo, Progress
-from rerank.data import is_number
 
 _MODELS = ("MusicGen", "AudioGen")
 _PUBLISHED = "facebook/"
@@ -81,14 +83,20 @@ class Audiocraft:
         if self._listener() is not None:
             conditions.add("reference")
         published = str(model.name).startswith(_PUBLISHED)
-        self.info = GeneratorInfo(
+        self._info = GeneratorInfo(
             name=f"audiocraft/{PurePath(str(model.name)).name}",
             sample_rate=int(model.sample_rate),
             channels=int(model.audio_channels),
             max_duration=float(longest),
             conditions=frozenset(conditions),
             licence=licence or (_LICENCE if published else "unknown"),
+            version=fingerprint_loaded(model.lm, model.compression_model),
         )
+
+    @property
+    def info(self) -> GeneratorInfo:
+        """What this generator is and can do, with the options of the model as they are now."""
+        return replace(self._info, options={**plain(self._model.generation_params), "batch_size": self._batch_size})
 
     def generate(
         self,

@@ -24,12 +24,12 @@ import transformers
 from torch import Tensor, nn
 
 from rerank.audio import Audio
-from rerank.data import Candidate, Prompt, check_whole
+from rerank.data import Candidate, Prompt, check_whole, is_number
 from rerank.errors import InvalidInput, MissingDependency, WeightsError, one_line
 from rerank.generators.batching import OnStep, in_batches
-from rerank.models.hub import Source, read_json
+from rerank.models.hub import Source, files_of, read_json
+from rerank.models.weights import fingerprint
 from rerank.protocols import GeneratorInfo, Progress
-from rerank.data import is_number
 
 
 def missing(package: str) -> MissingDependency:
@@ -175,8 +175,10 @@ def load(
     *,
     unused: Collection[str] = (),
     classes: Mapping[str, type[transformers.PreTrainedModel]] | None = None,
-) -> Any:
-    """Return a pipeline with its weights: safetensors only, and no code but that of the installed packages.
+) -> tuple[Any, str]:
+    """Return a pipeline with its weights, and their fingerprint.
+
+    Only safetensors are read, and no code comes with them but that of the installed packages.
 
     Args:
         kind: name of its class in diffusers.
@@ -196,7 +198,8 @@ def load(
             f"diffusers {diffusers.__version__} has no {kind}; run: pip install -U 'rerank-music[diffusion]'"
         )
     parts = [name for name in inspect.signature(pipeline).parameters if name not in unused]
-    folder = source.folder(["model_index.json", *(f"{part}/{file}" for part in parts for file in _FILES)])
+    patterns = ["model_index.json", *(f"{part}/{file}" for part in parts for file in _FILES)]
+    folder = source.folder(patterns)
     found = read_json(Source(folder).file("model_index.json")).get("_class_name")
     if found != kind:
         raise WeightsError(f"{folder} holds a {found} of diffusers; expected a {kind}")
@@ -217,7 +220,7 @@ def load(
             why = str(error) if isinstance(error, WeightsError) else one_line(error)
             raise WeightsError(f"cannot load the {kind} in {folder}: {why}") from error
     pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return pipe, fingerprint(files_of(folder, patterns))
 
 
 def _component(folder: Path, kind: type[transformers.PreTrainedModel], dtype: torch.dtype) -> Any:

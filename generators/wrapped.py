@@ -32,6 +32,7 @@ def wrap(
     min_duration: float = 1.0,
     conditions: Iterable[Condition] = ("text",),
     licence: str = "unknown",
+    version: str = "",
     batch_size: int | None = None,
 ) -> Generator:
     """Return a generator that makes each candidate by a function of yours.
@@ -56,6 +57,8 @@ def wrap(
         min_duration: the shortest candidate it makes, in seconds.
         conditions: the parts of a prompt that it follows: "text", "lyrics", "reference".
         licence: of its weights.
+        version: tells it from others of the same name: change it with everything that changes the audio, so that a run
+            that was made before is not gone on with.
         batch_size: how many seeds it takes at once; left out, it takes one seed.
 
     Shape:
@@ -91,6 +94,8 @@ def wrap(
         min_duration=float(min_duration),
         conditions=parts,
         licence=licence,
+        version=version,
+        options={} if batch_size is None else {"batch_size": int(batch_size)},
     )
     return _Wrapped(function, info, keywords, batch_size)
 

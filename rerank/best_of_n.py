@@ -21,14 +21,14 @@ from rerank.audio import Audio, AudioLike, as_audio, inspect
 from rerank.data import Candidate, Prompt, check_whole, is_number
 from rerank.errors import InvalidInput, RerankError, RewardFailed, UnreadableAudio
 from rerank.filters import Filters
-from rerank.options import MAX_CANDIDATES, Options
 from rerank.panel import Panel
 from rerank.protocols import Generator, GeneratorInfo, Reward, RewardInfo
 from rerank.ranking import Ranking, Settings
-from rerank.registry import known_info, load
+from rerank.registry import known_info, load, resolve
 from rerank.reporting import ProgressCallback, Reporter
+from rerank.request import MAX_CANDIDATES, Request
 from rerank.resuming import check_same, intact
-from rerank.rules import Rule
+from rerank.rules import Rule, normalise_weights
 from rerank.run import Ended, Event, EventCallback, Run
 from rerank.run_folder import RunFolder, remove_takes
 from rerank.scoring import Rewards, not_finite
@@ -108,22 +108,24 @@ def generate(
         RewardFailed: the reward model failed on every candidate.
         OutputError: `output` cannot be written; what was written before stays.
     """
-    options = Options.checked(n, top_k, weights, rule, filters, device)
+    request = Request.checked(n, top_k, weights, rule, filters, device)
     check_whole("seed", seed, 0, _MAX_SEED)
     _check_folder_options(output, overwrite, resume, keep, n)
     whole = Prompt.of(prompt, lyrics, reference)
     with _opened(output, overwrite, resume, [whole.reference]) as folder:
         # all that can be known before anything is loaded, which may take long
-        known = known_info("generator", generator)
+        chosen = resolve("generator", generator)
+        known = known_info("generator", chosen)
         if isinstance(known, GeneratorInfo):
             _check_duration(duration, known)
-        _check_axes(options, reward)
+        rewards = _resolved(reward)
+        _check_axes(request, rewards)
         stored = from_document(folder.earlier, folder.path) if folder and folder.earlier is not None else None
-        source = cast(Generator, load("generator", generator, {}, offered=options.offered))
+        source = cast(Generator, load("generator", chosen, {}, offered=request.offered))
         _check_duration(duration, source.info)
         followed = _followed(whole, source.info)
-        panel = Panel(_loaded(reward, options))
-        settings = _settings(options, panel, whole, stored, source.info, float(duration), int(seed))
+        panel = Panel(_loaded(rewards, request))
+        settings = _settings(request, panel, whole, stored, source.info, float(duration), int(seed))
         if stored is not None:
             check_same(stored, whole, settings)
         earlier = intact(stored) if stored is not None else {}
@@ -186,7 +188,7 @@ def rank(
     if stored is not None:
         return _rank_again(
             stored,
-            Options.checked(stored.settings.n, top_k, weights, rule, filters, device),
+            Request.checked(stored.settings.n, top_k, weights, rule, filters, device),
             {"prompt": prompt, "lyrics": lyrics, "reference": reference},
             reward,
             output,
@@ -197,16 +199,16 @@ def rank(
         )
     pieces = _several(audio)
     check_whole("the number of audio files", len(pieces), 1, MAX_CANDIDATES)
-    options = Options.checked(len(pieces), top_k, weights, rule, filters, device)
-    chosen = "auto" if reward is None else reward
+    request = Request.checked(len(pieces), top_k, weights, rule, filters, device)
     whole = Prompt.of("" if prompt is None else prompt, lyrics, reference)
     with _opened(output, overwrite, False, [*pieces, whole.reference]) as folder:
-        _check_axes(options, chosen)
+        rewards = _resolved("auto" if reward is None else reward)
+        _check_axes(request, rewards)
         heard = [_piece(index, piece, stored=folder is not None) for index, piece in enumerate(pieces)]
         if all(candidate.audio is None for candidate in heard):
             raise UnreadableAudio((heard[0].set_aside or "").removeprefix("cannot be read: "))
-        panel = Panel(_loaded(chosen, options))
-        settings = _settings(options, panel, whole, None)
+        panel = Panel(_loaded(rewards, request))
+        settings = _settings(request, panel, whole, None)
         run = Run(
             whole,
             settings,
@@ -299,11 +301,11 @@ def score_each(
         RewardFailed: a reward model cannot read the prompt, or breaks its protocol.
     """
     check_whole("the number of audio files", len(audio), 1, MAX_CANDIDATES)
-    options = Options.checked(len(audio), None, None, None, None, device)
+    request = Request.checked(len(audio), None, None, None, None, device)
     whole = Prompt.of(prompt, lyrics, reference)
     if len(audio) == 1:
         as_audio(audio[0])  # before anything is loaded
-    panel = Panel(_loaded(reward, options))
+    panel = Panel(_loaded(_resolved(reward), request))
     asked = panel.asked_with(whole)
     report = Reporter(on_progress, Stop(), len(audio))
     report.begin("rewarding")
@@ -344,7 +346,7 @@ def _drained(events: Iterator[Event], on_event: EventCallback | None) -> Ranking
 
 def _rank_again(
     stored: Ranking,
-    options: Options,
+    request: Request,
     parts: Mapping[str, object],
     reward: RewardChoice | None,
     output: str | Path | None,
@@ -362,10 +364,10 @@ def _rank_again(
     )
     sources = [one.audio for one in stored.candidates if one.audio] + [stored.prompt.reference]
     with _opened(output, overwrite and not own, own, sources) as folder:
-        same_filters = options.filters is None or options.filters.to_dict() == dict(stored.settings.filters)
-        models = _loaded(reward, options) if reward is not None else []
+        same_filters = request.filters is None or request.filters.to_dict() == dict(stored.settings.filters)
+        models = _loaded(_resolved(reward), request) if reward is not None else []
         panel = Panel(models, stored.settings)
-        settings = _settings(options, panel, stored.prompt, stored)
+        settings = _settings(request, panel, stored.prompt, stored)
         known = {candidate.index: candidate for candidate in stored.candidates}
         before = {axis: weight or 0.0 for axis, weight in panel.named(stored.settings.weights).items()}
         until_done = replace(settings, weights={**dict.fromkeys(panel.axes, 0.0), **before}, rule=stored.settings.rule)
@@ -409,7 +411,7 @@ def _piece(index: int, piece: AudioLike, *, stored: bool) -> Candidate:
 
 
 def _settings(
-    options: Options,
+    request: Request,
     panel: Panel,
     prompt: Prompt,
     stored: Ranking | None,
@@ -419,15 +421,15 @@ def _settings(
 ) -> Settings:
     """Return the settings of a run; what the user did not give is as in the stored run, if there is one."""
     was = stored.settings if stored else None
-    options.check_axes(panel.axes)
-    if options.weights is not None:
-        weights = options.normalised(panel.axes)
+    request.check_axes(panel.axes)
+    if request.weights is not None:
+        weights = normalise_weights(request.weights, panel.axes)
     elif was is not None and set(panel.named(was.weights)) == set(panel.axes):
         weights = cast(dict[str, float], panel.named(was.weights))
     else:
         weights = panel.default_weights()
-    rule = options.rule or (was.rule if was and len(was.rewards) == len(panel.records) else panel.default_rule())
-    filters = options.named_filters(panel.axes) if options.filters is not None or was is None else was.filters
+    rule = request.rule or (was.rule if was and len(was.rewards) == len(panel.records) else panel.default_rule())
+    filters = request.filters_on(panel.axes).to_dict() if request.filters is not None or was is None else was.filters
     facts: dict[str, Any] = {}
     if generator is not None:
         facts = {
@@ -443,8 +445,8 @@ def _settings(
         for part in facts["not_followed"]:
             logger.warning("generator %s does not follow %s: only the reward model gets it", generator.name, part)
     new = Settings(
-        n=int(options.n),
-        top_k=options.top_k,
+        n=int(request.n),
+        top_k=request.top_k,
         reward=panel.name,
         reward_version=str(panel.records[0].get("version", "")) if len(panel.records) == 1 else "",
         rewards=panel.records,
@@ -528,20 +530,23 @@ def _opened(
         yield folder
 
 
-def _check_axes(options: Options, reward: object) -> None:
-    """Refuse wrong weights and floors as far as they are known before anything is loaded."""
-    if isinstance(reward, list | tuple):
-        return
-    known = known_info("reward", reward)
-    if isinstance(known, RewardInfo):
-        options.check_axes(known.axes)
-
-
-def _loaded(reward: RewardChoice, options: Options) -> list[Reward]:
+def _resolved(reward: RewardChoice) -> list[object]:
+    """Return what is chosen as reward models, each found by its name and not loaded."""
     choices = list(reward) if isinstance(reward, list | tuple) else [reward]
     if not choices:
         raise InvalidInput("the list of reward models is empty; name at least one")
-    return [cast(Reward, load("reward", choice, {}, offered=options.offered)) for choice in choices]
+    return [resolve("reward", choice) for choice in choices]
+
+
+def _check_axes(request: Request, rewards: Sequence[object]) -> None:
+    """Refuse wrong weights and floors as far as the axes are known before anything is loaded."""
+    infos = [known_info("reward", reward) for reward in rewards]
+    if all(isinstance(info, RewardInfo) for info in infos):
+        request.check_axes(Panel.axes_of(cast(list[RewardInfo], infos)))
+
+
+def _loaded(rewards: Sequence[object], request: Request) -> list[Reward]:
+    return [cast(Reward, load("reward", reward, {}, offered=request.offered)) for reward in rewards]
 
 
 def _followed(prompt: Prompt, info: GeneratorInfo) -> Prompt:

@@ -5,8 +5,8 @@ earlier ones (the lower index stays). A candidate that is set aside is kept and 
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rerank.audio import Audio, to_mono
 from rerank.data import is_number
 from rerank.errors import InvalidInput, UnknownName
+from rerank.rules import full_axis
 
 _FULL_SCALE = 0.999
 _FRAME = 0.1  # s, over which a level is measured
@@ -83,6 +84,25 @@ class Filters:
             if name not in _RANGES:
                 raise UnknownName.among("filter", name, _RANGES)
         return cls(**thresholds, floors=floors or None)
+
+    def check_axes(self, axes: Mapping[str, Any]) -> None:
+        """Refuse floors on axes that no reward model has.
+
+        Raises:
+            UnknownName: naming the axis.
+            InvalidInput: several reward models have it.
+        """
+        self.on_axes(axes)
+
+    def on_axes(self, axes: Iterable[str]) -> Self:
+        """Return the filters with floors on these axes, which `full_axis` tells from how they were named.
+
+        Raises:
+            UnknownName, InvalidInput: as `check_axes`.
+        """
+        known = list(axes)
+        floors = {full_axis(axis, known): floor for axis, floor in (self.floors or {}).items()}
+        return replace(self, floors=floors or None)
 
     @classmethod
     def of(cls, thresholds: Mapping[str, Any]) -> Self:

@@ -60,6 +60,13 @@ class Panel:
         self._several = several
         self.infos = infos
 
+    @staticmethod
+    def axes_of(infos: Sequence[RewardInfo]) -> dict[str, Axis]:
+        """Return the axes that a panel of these reward models will have."""
+        if len(infos) == 1:
+            return dict(infos[0].axes)
+        return {f"{info.name}.{axis}": info.axes[axis] for info in infos for axis in info.axes}
+
     @property
     def name(self) -> str:
         """What the reward models are called together."""

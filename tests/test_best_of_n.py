@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 import rerank
 from rerank.audio import Audio, read
-from rerank.catalogue import Entry
 from rerank.data import Candidate, Prompt
+from rerank.entry import Entry
 from rerank.errors import (
     GenerationFailed,
     InvalidInput,

@@ -24,6 +24,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from rerank import registry
 from rerank.audio import Audio, Waveform
 from rerank.data import Prompt
 from rerank.errors import InvalidInput, MissingDependency, WeightsError
@@ -709,3 +710,21 @@ def test_a_missing_package_says_which_extra_to_install(
     monkeypatch.setitem(sys.modules, "diffusers", None)
     with pytest.raises(MissingDependency, match=r"'diffusers' is not installed.*rerank-music\[diffusion\]"):
         importlib.import_module("rerank.generators.stable_audio")
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_says_its_weights_and_its_options(name: str, folders: dict[str, Path], loaded: Load, tmp_path: Path) -> None:
+    generator = loaded(name)
+    options, version = dict(generator.info.options), generator.info.version
+    assert (options["steps"], options["guidance"], options["dtype"]) == (STEPS, generator._guidance, "float32")
+    assert json.loads(json.dumps(options)) == options
+    listed = {option.name for option in registry.options("generator", name)}
+    assert options.keys() == listed - {"path", "repository", "revision", "device"}
+    if name == "audioldm2":  # one stands for all: what is read is read by all alike
+        shutil.copytree(folders[name], tmp_path / "copy")
+        assert AudioLdm2(path=tmp_path / "copy", device="cpu", dtype="bfloat16").info.version == version
+        config = tmp_path / "copy" / "scheduler" / "scheduler_config.json"
+        config.write_text(config.read_text().replace("}", " }"))
+        other = AudioLdm2(path=tmp_path / "copy", device="cpu", dtype="bfloat16", negative_prompt="noise")
+        assert other.info.version != version and other.info.options["dtype"] == "bfloat16"
+        assert other.info.options["negative_prompt"] == "noise"

@@ -5,6 +5,7 @@ The models are small, with random weights, saved as the published ones are and l
 
 import dataclasses
 import logging
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -540,3 +541,21 @@ def test_a_batch_leaves_memory_for_decoding(folders: dict[str, Path], monkeypatc
     for free, fitting in ((0, 1), (decoding + 3 * tables, 3), (decoding + 1000 * tables, 16)):
         monkeypatch.setattr("rerank.generators.musicgen._free_memory", lambda _, free=free: 2 * free)
         assert generator._fitting(columns, sides) == fitting
+
+
+def test_says_its_weights_and_its_options(folders: dict[str, Path], models: dict[str, MusicGen]) -> None:
+    plain = models["mono"].info
+    assert len(plain.version) == 12 and plain.version != models["stereo"].info.version
+    assert plain.options == {
+        "temperature": 1.0,
+        "top_k": 250,
+        "guidance": 3.0,
+        "negative_prompt": None,
+        "start": None,
+        "dtype": "float32",
+    }
+    [clip] = models["mono"].generate(Prompt(TEXT), [1], 1.0)
+    other = MusicGen(path=folders["mono"], device="cpu", dtype="bfloat16", start=clip, negative_prompt="noise").info
+    assert other.version == plain.version
+    assert (other.options["dtype"], other.options["negative_prompt"]) == ("bfloat16", "noise")
+    assert re.fullmatch("sha256:[0-9a-f]{64}", other.options["start"])

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,8 @@ def test_anything_that_can_be_called_is_a_function() -> None:
         np.testing.assert_array_equal(made.audio.waveform, play(PROMPT.text, 1, 1.0))
     assert rerank.wrap(Player(), sample_rate=SAMPLE_RATE).info.name == "Player"
     assert rerank.wrap(play, sample_rate=SAMPLE_RATE).info.name == "play"
+    info = rerank.wrap(play, sample_rate=SAMPLE_RATE, version="of May", batch_size=4).info
+    assert (info.version, info.options) == ("of May", {"batch_size": 4})
 
 
 def test_a_run_names_the_generator_and_its_licence() -> None:
@@ -281,6 +284,7 @@ class MusicGen:
 
     def __init__(self) -> None:
         self.lm = Network()
+        self.compression_model = torch.nn.Linear(1, 1)
         self.duration = 15.0
         self.generation_params: dict[str, Any] = {"use_sampling": True, "temp": 1.0}
         self._progress_callback: Any = None
@@ -380,3 +384,15 @@ def test_it_refuses_a_reference_that_is_shorter_than_what_the_model_hears() -> N
 def test_what_is_no_model_or_option_of_audiocraft(make: Callable[[], Generator], told: str) -> None:
     with pytest.raises(InvalidInput, match=told):
         make()
+
+
+def test_it_says_its_weights_and_the_options_that_the_model_has_now() -> None:
+    model = MusicGen()
+    generator = Audiocraft(model, batch_size=2)
+    before = generator.info
+    assert before.options == {"use_sampling": True, "temp": 1.0, "batch_size": 2}
+    model.generation_params["temp"] = 0.5
+    assert generator.info == replace(before, options={**before.options, "temp": 0.5})
+    with torch.no_grad():
+        model.compression_model.weight += 1
+    assert Audiocraft(model).info.version != before.version

@@ -97,7 +97,14 @@ def test_it_is_a_reward_as_others() -> None:
 def test_loaded_by_name_and_by_folder(reward: CmiReward) -> None:
     for loaded in (rerank.load_reward("cmi-rm", path=CHECKPOINT, device="cpu"), rerank.load_reward(CHECKPOINT)):
         assert loaded.info == reward.info
-    assert reward.info.version.endswith(" float32 whole 120s")
+    assert len(reward.info.version) == 12
+    assert (reward.info.device, reward.info.precision, reward.info.batch_size) == ("cpu", "float32", 1)
+    assert reward.info.options == {
+        "strategy": "whole",
+        "chunk_duration": 30.0,
+        "max_duration": 120.0,
+        "resampler": "sinc",
+    }
     audio = GOLDEN / "audio" / "a11_3.000.wav"
     expected = dict(zip(AXES, EXPECTED["expected"]["sa"]["text3"], strict=True))
     assert rerank.score(audio, EXPECTED["cases"]["text3"]["text"], reward=reward) == pytest.approx(expected, abs=2e-5)

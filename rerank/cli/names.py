@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rerank.cli.tables import Column, print_columns
+from rerank.cli.tables import Column, print_columns, shown
 from rerank.errors import UnknownName
 
 if TYPE_CHECKING:
-    from rerank.catalogue import Entry
+    from rerank.entry import Entry
     from rerank.protocols import Axis, GeneratorInfo, RewardInfo
 
 _UNKNOWN = "unknown until it is loaded"
@@ -22,34 +22,52 @@ def models(
     """List the generators and reward models that can be named."""
     from rerank.registry import entries
 
-    known = [*entries("generator").values(), *entries("reward").values()]
-    if name is not None:
-        named = [entry for entry in known if entry.name == name]
-        if not named:
-            raise UnknownName.among("generator or reward model", name, [entry.name for entry in known])
-        for entry in named:
-            _print_details(entry)
+    generators, rewards = entries("generator"), entries("reward")
+    if name is None:
+        print_models(list(generators.values()), list(rewards.values()))
         return
-    for kind, title in (("generator", "generator"), ("reward", "reward model")):
-        listed = [entry for entry in known if entry.kind == kind]
-        if sys.stdout.isatty():
-            _print_grouped(title, listed)
-        else:
-            print_columns(_columns(title, listed, full=True))
-    if sys.stdout.isatty():
-        typer.echo("Weights that are not here are downloaded when they are first used.")
-        typer.echo("`rerank models NAME` says more of one: its axes, its options and what they mean.")
+    named = [known[name] for known in (generators, rewards) if name in known]
+    if not named:
+        raise UnknownName.among("generator or reward model", name, [*generators, *rewards])
+    for entry in named:
+        _print_details(entry)
 
 
 def plugins() -> None:
     """List what installed packages add; the variable RERANK_PLUGINS limits which may ('' for none)."""
     from rerank.registry import plugins as installed
 
-    found = [*installed("generator"), *installed("reward")]
-    if not found:
+    print_plugins([*installed("generator"), *installed("reward")])
+
+
+def print_models(generators: "Sequence[Entry]", rewards: "Sequence[Entry]") -> None:
+    """Print what can be named: generators, then reward models, then what is broken."""
+    for title, entries in (("generator", generators), ("reward model", rewards)):
+        if sys.stdout.isatty():
+            _print_grouped(title, entries)
+        else:
+            print_columns(_columns(title, entries, full=True))
+    _print_problems([*generators, *rewards])
+    if sys.stdout.isatty():
+        typer.echo("Weights that are not here are downloaded when they are first used.")
+        typer.echo("`rerank models NAME` says more of one: its axes, its options and what they mean.")
+
+
+def print_plugins(plugins: "Sequence[Entry]") -> None:
+    """Print what packages add, and what of it is broken."""
+    if not plugins:
         typer.echo("no plugins: no installed package adds a generator or a reward model")
     titles = ("name", "kind", "package", "version")
-    print_columns([Column(title, [str(getattr(entry, title)) for entry in found]) for title in titles])
+    print_columns([Column(title, [str(getattr(entry, title)) for entry in plugins]) for title in titles])
+    _print_problems(plugins)
+
+
+def _print_problems(entries: "Sequence[Entry]") -> None:
+    """Print which of those that packages add cannot be loaded, and why; they are imported to find out."""
+    for entry in entries:
+        problem = entry.problem() if entry.info is None or entry.rivals else None
+        if problem is not None:
+            typer.echo(f"broken: {shown(problem)}")
 
 
 def _print_grouped(title: str, entries: "Sequence[Entry]") -> None:
@@ -61,7 +79,7 @@ def _print_grouped(title: str, entries: "Sequence[Entry]") -> None:
     heads = [Column("", [column.title], column.number) for column in everything]
     print_columns(heads, like=everything, titles=False)
     for licence, group in sorted(groups.items(), key=lambda item: (item[0] == _UNKNOWN, item[0])):
-        typer.echo(licence)
+        print_columns([Column("", [licence])], titles=False)
         print_columns(_columns(title, group), like=everything, titles=False)
     typer.echo()
 
@@ -130,9 +148,9 @@ def _parts(info: "GeneratorInfo | RewardInfo | None") -> str:
 
 def _weights(entry: "Entry", *, told: bool = False) -> str:
     """Return how large the weights are and whether they are here; `told` in more words."""
-    if entry.download is None and entry.info is None:
-        return "your folder" if entry.marker else "?"
+    if entry.needs_folder:
+        return "your folder"
     if entry.download is None:
-        return "built in"
+        return "built in" if entry.info else "?"
     elsewhere = ", downloaded when it is first used" if told else ""
     return f"{entry.download.size / 1e9:.1f} GB{', here' if entry.download.is_cached() else elsewhere}"

@@ -119,6 +119,11 @@ class Source:
         return f"{name} of {self.place} is not on this machine and cannot be downloaded ({why}); {remedy}"
 
 
+def files_of(folder: Path, patterns: Sequence[str]) -> list[Path]:
+    """Return the files of a folder that patterns name, as the shell takes them, in alphabetical order."""
+    return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file.
 

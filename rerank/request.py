@@ -5,16 +5,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from rerank.data import check_whole
+from rerank.device import check_device
 from rerank.errors import InvalidInput
 from rerank.filters import Filters
-from rerank.rules import Rule, check_rule, check_weights, full_axis, normalise_weights
+from rerank.rules import Rule, check_rule, check_weights, normalise_weights
 
 MAX_CANDIDATES = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
-    """Options of one call; None where the user gave nothing.
+class Request:
+    """What one call asks for; None where the user gave nothing.
 
     Attributes:
         n: how many candidates there are to be.
@@ -39,8 +40,8 @@ class Options:
         rule: Rule | None,
         filters: Filters | None,
         device: str,
-    ) -> "Options":
-        """Return the options.
+    ) -> "Request":
+        """Return what is asked for.
 
         Raises:
             InvalidInput: one cannot be used.
@@ -48,6 +49,7 @@ class Options:
         check_whole("n", n, 1, MAX_CANDIDATES)
         if top_k is not None:
             check_whole("top_k", top_k, 1, n)
+        check_device(device)
         if weights is not None:
             check_weights(weights)
         if rule is not None:
@@ -72,15 +74,9 @@ class Options:
         Raises:
             UnknownName: naming the axis.
         """
-        self.normalised(axes)
-        self.named_filters(axes)
+        normalise_weights(self.weights, axes)
+        self.filters_on(axes)
 
-    def normalised(self, axes: Collection[str]) -> dict[str, float]:
-        """Return the weights of these axes, with the sum 1; equal ones where none were given."""
-        return normalise_weights(self.weights, axes)
-
-    def named_filters(self, axes: Collection[str]) -> dict[str, Any]:
-        """Return the thresholds of the filters by name, with floors on these axes."""
-        filters = self.filters or Filters()
-        floors = {full_axis(axis, axes): floor for axis, floor in (filters.floors or {}).items()}
-        return {**filters.to_dict(), "floors": floors or None}
+    def filters_on(self, axes: Collection[str]) -> Filters:
+        """Return the filters, with floors on these axes."""
+        return (self.filters or Filters()).on_axes(axes)
