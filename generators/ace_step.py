@@ -6,7 +6,7 @@
 weights under the MIT licence.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -125,7 +125,7 @@ class AceStep(Diffusion):
 
     def _sample(
         self, request: Mapping[str, Any], generators: list[torch.Generator], on_step: Callable[[int], None]
-    ) -> Tensor:
+    ) -> Iterable[Tensor]:
         def callback(pipe: object, step: int, timestep: float, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             on_step(step + 1)
             return tensors

@@ -6,7 +6,7 @@
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,7 @@ class AudioLdm2(Diffusion):
 
     def _sample(
         self, request: Mapping[str, Any], generators: list[torch.Generator], on_step: Callable[[int], None]
-    ) -> Tensor:
+    ) -> Iterable[Tensor]:
         def callback(step: int, timestep: Tensor, latents: Tensor) -> None:
             on_step(step + 1)
 

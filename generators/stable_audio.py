@@ -9,7 +9,7 @@
 import importlib.util
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -122,7 +122,7 @@ class StableAudioOpen(Diffusion):
 
     def _sample(
         self, request: Mapping[str, Any], generators: list[torch.Generator], on_step: Callable[[int], None]
-    ) -> Tensor:
+    ) -> Iterable[Tensor]:
         def callback(step: int, timestep: Tensor, latents: Tensor) -> None:
             on_step(step + 1)
 
@@ -235,7 +235,7 @@ class StableAudio3(Diffusion):
 
     def _sample(
         self, request: Mapping[str, Any], generators: list[torch.Generator], on_step: Callable[[int], None]
-    ) -> Tensor:
+    ) -> Iterable[Tensor]:
         def callback(pipe: object, step: int, timestep: Tensor, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             on_step(step + 1)
             return tensors
@@ -247,9 +247,18 @@ class StableAudio3(Diffusion):
             callback_on_step_end=callback,
             output_type="latent",
         ).audios
-        # one by one, since this autoencoder has no slicing of its own; clipped as the pipeline does
-        with torch.no_grad():
-            return torch.cat([self._pipe.vae.decode(one).sample.clamp(-1, 1) for one in latents.split(1)])
+        # one by one, since this autoencoder has no slicing of its own
+        return map(self._decoded, latents)
+
+    @torch.no_grad()
+    def _decoded(self, latents: Tensor) -> Tensor:
+        """Return the audio of one candidate, clipped as the pipeline does.
+
+        Shape:
+            `[channels, frames]` -> `[channels, time]`
+        """
+        made: Tensor = self._pipe.vae.decode(latents[None]).sample[0].clamp(-1, 1)
+        return made
 
     def _fits(self, text: str) -> bool:
         return tokens(self._tokenizer, text) <= min(int(self._tokenizer.model_max_length), _THREE_TOKENS)

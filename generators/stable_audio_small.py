@@ -14,7 +14,7 @@ Community License; sampler and conditions after stable-audio-tools 0.0.19 (code 
 import itertools
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -150,7 +150,7 @@ class StableAudioSmall(Diffusion):
     @torch.inference_mode()
     def _sample(
         self, request: Mapping[str, Any], generators: list[torch.Generator], on_step: Callable[[int], None]
-    ) -> Tensor:
+    ) -> Iterable[Tensor]:
         shape = (self._config.dit.channels, self._config.frames)
 
         def noise() -> Tensor:
@@ -163,7 +163,13 @@ class StableAudioSmall(Diffusion):
 
         latents = ping_pong(velocity, noise, self._steps, on_step)[..., : request["frames"]]
         # one by one: the same for any batch, and the peak of memory is that of one
-        return torch.cat([self._decoder(one[None]) for one in latents])
+        return map(self._decoded, latents)
+
+    @torch.inference_mode()
+    def _decoded(self, latents: Tensor) -> Tensor:
+        """Shape: `[channels, frames]` -> `[channels, time]`."""
+        made: Tensor = self._decoder(latents[None])[0]
+        return made
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,9 +23,9 @@ import numpy as np
 import torch
 
 from rerank.audio import Audio
+from rerank.batching import OnStep, in_batches
 from rerank.data import Candidate, Prompt, check_whole
 from rerank.errors import InvalidInput, MissingDependency, UnknownName
-from rerank.generators.batching import OnStep, in_batches
 from rerank.models.weights import fingerprint_loaded
 from rerank.option import plain
 from rerank.protocols import GeneratorInfo, Progress

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rerank.audio import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, Audio, as_audio
+from rerank.batching import OnStep, in_batches
 from rerank.data import Candidate, Prompt, check_whole, is_number
 from rerank.errors import InvalidInput, UnknownName
 from rerank.protocols import Condition, Generator, GeneratorInfo, Progress
@@ -44,7 +45,8 @@ def wrap(
     candidate, not the run; so does a result that is no audio.
 
     With a `batch_size` it is called as `function(prompt, seeds, duration)` with a list of up to that many seeds, and
-    returns one waveform for each, in their order. A batch that needs more memory than there is comes again in halves.
+    returns one waveform for each, in their order. Where that fails, the batch comes again in halves, down to one seed, so
+    that only the seed is lost that fails by itself.
 
     `rerank.testing.check_generator` tells whether the result keeps the promises of a generator.
 
@@ -118,9 +120,6 @@ class _Wrapped:
         on_progress: Callable[[Progress], None] | None = None,
     ) -> Iterator[Candidate]:
         """Yield one candidate per seed; see `rerank.protocols.Generator`."""
-        # only here: it loads torch, which a function of the user may do without
-        from rerank.generators.batching import OnStep, in_batches
-
         text = prompt.text if "text" in self.info.conditions else ""
         extra = {keyword: getattr(prompt, keyword) for keyword in self._keywords}
 
@@ -180,16 +179,26 @@ def _check_function(function: object, keywords: Sequence[str], *, batched: bool)
 
 def _one_each(made: Any, count: int) -> list[Any]:
     """Return the waveforms of a batch; they are looked into one by one, so that a bad one costs only itself."""
-    shape = tuple(getattr(made, "shape", ()))
+    shape, seeds = tuple(getattr(made, "shape", ())), "1 seed" if count == 1 else f"{count} seeds"
     if not isinstance(made, list | tuple) and len(shape) not in (2, 3):
         came = f"shape {shape}" if hasattr(made, "shape") else type(made).__name__
         raise InvalidInput(
-            f"the function returned {came} for {count} seeds; return a list of waveforms, or an array [seeds, "
+            f"the function returned {came} for {seeds}; return a list of waveforms, or an array [seeds, "
             "channels, time], or leave out batch_size"
         )
     if len(made) != count:
-        raise InvalidInput(f"the function returned {len(made)} waveforms for {count} seeds; return one for each seed")
-    return list(made)
+        raise InvalidInput(f"the function returned {len(made)} waveforms for {seeds}; return one for each seed")
+    waveforms = list(made)
+    if len({_place(waveform) for waveform in waveforms}) < count:
+        raise InvalidInput("the function returned one array for several seeds; return a copy for each: waveform.copy()")
+    return waveforms
+
+
+def _place(waveform: Any) -> int:
+    """Return where in memory a waveform is: a function that fills one array again and again has only the last left."""
+    if isinstance(waveform, np.ndarray):
+        return waveform.ctypes.data
+    return int(waveform.data_ptr()) if hasattr(waveform, "data_ptr") else id(waveform)
 
 
 def _checked(made: Any, info: GeneratorInfo) -> Audio:

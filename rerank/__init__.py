@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rerank.generators.wrapped import wrap
     from rerank.ranking import Ranking
     from rerank.registry import load_generator, load_reward
+    from rerank.stored import load
 
 __version__ = "0.1.0"
 
@@ -28,6 +29,7 @@ __all__ = [
     "Ranking",
     "RerankError",
     "generate",
+    "load",
     "load_generator",
     "load_reward",
     "rank",
@@ -44,6 +46,7 @@ _HOMES = {
     "Ranking": "rerank.ranking",
     "RerankError": "rerank.errors",
     "generate": "rerank.best_of_n",
+    "load": "rerank.stored",
     "load_generator": "rerank.registry",
     "load_reward": "rerank.registry",
     "rank": "rerank.best_of_n",

@@ -24,7 +24,7 @@ from rerank.filters import Filters
 from rerank.panel import Panel
 from rerank.protocols import Generator, GeneratorInfo, Reward, RewardInfo
 from rerank.ranking import Ranking, Settings
-from rerank.registry import known_info, load, resolve
+from rerank.registry import Choice, known_info, load, resolve
 from rerank.reporting import ProgressCallback, Reporter
 from rerank.request import MAX_CANDIDATES, Request
 from rerank.resuming import check_same, intact
@@ -365,10 +365,9 @@ def _rank_again(
     sources = [one.audio for one in stored.candidates if one.audio] + [stored.prompt.reference]
     with _opened(output, overwrite and not own, own, sources) as folder:
         same_filters = request.filters is None or request.filters.to_dict() == dict(stored.settings.filters)
-        models = _loaded(_resolved(reward), request) if reward is not None else []
-        panel = Panel(models, stored.settings)
+        chosen = _resolved(reward) if reward is not None else [] if same_filters else _recorded(stored)
+        panel = Panel(_loaded(chosen, request), stored.settings)
         settings = _settings(request, panel, stored.prompt, stored)
-        known = {candidate.index: candidate for candidate in stored.candidates}
         before = {axis: weight or 0.0 for axis, weight in panel.named(stored.settings.weights).items()}
         until_done = replace(settings, weights={**dict.fromkeys(panel.axes, 0.0), **before}, rule=stored.settings.rule)
         run = Run(
@@ -377,13 +376,27 @@ def _rank_again(
             panel,
             Filters.of(settings.filters),
             folder=folder,
-            known=known,
+            known={candidate.index: candidate for candidate in stored.candidates},
             heard_before=same_filters,
-            until_done=(until_done, stored.status) if own else None,
+            # nobody works on a run that this one has claimed
+            until_done=(until_done, "interrupted" if stored.status == "running" else stored.status),
             stop=stop,
             on_progress=on_progress,
         )
         return _drained(run.stream((), stored.settings.duration), on_event)
+
+
+def _recorded(stored: Ranking) -> list[object]:
+    """Return the reward models of a run, for candidates that other filters let in; those that have no name are left."""
+    if all(one.rewards or one.audio is None for one in stored.candidates):
+        return []
+    found: list[object] = []
+    for record in stored.settings.rewards:
+        try:
+            found.append(resolve("reward", Choice(record["name"], dict(record.get("options", {})))))
+        except RerankError as error:
+            logger.warning("%s cannot be asked about candidates that are let in now: %s", record["name"], error)
+    return found
 
 
 def _thinned(ranking: Ranking, keep: int | None, folder: RunFolder | None) -> Ranking:

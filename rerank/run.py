@@ -78,8 +78,8 @@ class Run:
         folder: to store to; None keeps everything in memory.
         known: candidates of an earlier session of the run, or of another ranking of it, by index.
         heard_before: whether filters on the sound have looked at those, and need not again.
-        until_done: settings and status that the document has while the run is not done, where it is one that is ranked
-            again.
+        until_done: for a run that is ranked again, the settings that its document has until that is done, and its
+            status.
         stop: asked whether to stop.
         on_progress: told how far each phase is.
     """
@@ -208,7 +208,8 @@ class Run:
             candidate = replace(candidate, set_aside=fault)
         waits = candidate.set_aside is None and lacks
         if candidate.set_aside is None and not lacks:
-            candidate = replace(candidate, set_aside=reward_fault(candidate.rewards, self._filters))
+            unscored = None if candidate.rewards else "not scored: no reward model was asked about it"
+            candidate = replace(candidate, set_aside=unscored or reward_fault(candidate.rewards, self._filters))
         place = len(self._candidates)
         # first collected, then stored: what stops between the two loses nothing
         self._candidates.append(candidate)
@@ -299,8 +300,9 @@ class Run:
         """Return the ranking of what there is by now."""
         known = (replace(one, rewards=self._panel.named(one.rewards)) for one in self._known.values())
         settings, status = self.settings, self.status
-        if self._until_done is not None and status != "done":
-            settings, status = self._until_done
+        if self._until_done is not None:
+            before, status = self._until_done
+            settings = settings if self.status == "done" else before
         return Ranking.of(self.prompt, [*self._candidates, *known], settings, status)
 
     def _remember(self, *, at_once: bool = False) -> None:

@@ -47,6 +47,7 @@ class RunFolder:
 
     def __init__(self, path: Path, place: Path, earlier: Mapping[str, Any] | None = None) -> None:
         self.path, self.place, self.earlier = path, place, earlier
+        self._found = list(earlier.get("found", [])) if earlier else [path.name for path in _takes(place)]
         self._unsynced: list[Path] = []
         self._written, self._took = 0.0, 0.0  # when the document was written last, and how long that took
 
@@ -164,6 +165,8 @@ class RunFolder:
         except OSError as error:
             raise cannot_write(self.place, error) from error
         self._unsynced = []
+        if document["status"] == "running" and self._found:  # takes that are not of this run, whatever they are called
+            document = {**document, "found": self._found}
         write_bytes(self.place / "ranking.json", to_json(document).encode(), synced=True)
         self._written = time.monotonic()
         self._took = self._written - started

@@ -17,12 +17,12 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from rerank.errors import OutputError
-from rerank.files import claimed, sha256_of, sync, write_bytes
+from rerank.files import claimed, remove_partial, sha256_of, sync, write_bytes
 
 _STAGE = "unfinished"
 _REPLACED = "replaced.json"
@@ -48,20 +48,39 @@ def free_name(path: Path, digest: str) -> Path:
 def listed(folder: Path) -> list[tuple[Path, str]]:
     """Return the files of the runs in a folder, those in its stages too, with the hashes recorded in their documents.
 
-    A document that records no hashes (version 1) lists nothing that may go.
+    A document that records no hashes (version 1) lists nothing that may go. That of a run which was killed lists also
+    the one take that it had stored and not named yet, by the name that it was going to have.
     """
     found: list[tuple[Path, str]] = []
     for place in (folder, *(stage for stage in _stages(folder) if _is_free(stage))):
-        document = place / "ranking.json"
-        entries = _read(document).get("candidates", [])
+        document = _read(place / "ranking.json")
+        entries = document.get("candidates", [])
         for entry in entries if isinstance(entries, list) else []:
             path, digest = (entry.get("path"), entry.get("sha256")) if isinstance(entry, dict) else (None, None)
             # what is above the folder, or a link out of it, is not of the run
             if isinstance(path, str) and isinstance(digest, str) and _is_inside(place, place / path):
                 found.append((place / path, digest))
-        if place != folder and document.is_file():
-            found.append((document, sha256_of(document)))
+        named = {path for path, _ in found}
+        found += [(path, sha256_of(path)) for path in _planned(place, document) if path not in named]
+        if place != folder and document:
+            found.append((place / "ranking.json", sha256_of(place / "ranking.json")))
     return found
+
+
+def _planned(place: Path, document: Mapping[str, Any]) -> Iterator[Path]:
+    """Yield the files in place that a run which was killed had stored by the names that it was going to use."""
+    settings = document.get("settings")
+    if document.get("status") != "running" or not isinstance(settings, dict):
+        return
+    n, seed = settings.get("n"), settings.get("seed")
+    if not isinstance(n, int) or not isinstance(seed, int):
+        return
+    before = document.get("found", [])
+    for index in range(n):
+        for suffix in (".flac", ".wav"):
+            path = place / "candidates" / f"{index:03d}-seed{seed + index}{suffix}"
+            if path.name not in before and path.is_file() and _is_inside(place, path):
+                yield path
 
 
 def take_place(folder: Path, stage: Path, document: str) -> dict[Path, Path]:
@@ -107,9 +126,11 @@ def settle(folder: Path) -> dict[Path, Path]:
             remove(folder, folder / path, digest)
         moved |= _move(folder, stage)
         _remove_stage(stage)
-        for other in stages:  # whose files may just have gone
-            if _is_free(other):
-                _remove_empty(other)
+    for stage in stages:  # a process may have been killed before it wrote anything, and files may just have gone
+        if stage.exists() and _is_free(stage):
+            for place in (stage, stage / "candidates"):
+                remove_partial(place)
+            _remove_empty(stage)
     return moved
 
 

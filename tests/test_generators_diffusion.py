@@ -394,6 +394,27 @@ def test_runs_out_of_memory_and_makes_the_same_in_halves(name: str, loaded: Load
 
 
 @pytest.mark.parametrize("name", KINDS)
+def test_a_failure_costs_one_candidate(name: str, loaded: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = loaded(name, batch_size=4)
+    expected, sample = sound(generator, seeds=range(4)), generator._sample
+
+    def fail(request: Any, generators: list[torch.Generator], on_step: Any) -> Any:
+        if any(one.initial_seed() == 2 for one in generators):
+            raise RuntimeError("no ideas")
+        return sample(request, generators, on_step)
+
+    monkeypatch.setattr(generator, "_sample", fail)
+    made = generator.generate(Prompt("slow piano"), range(4), KINDS[name][2])
+    for waveform in expected[:2]:
+        audio = next(made).audio
+        assert audio is not None and audio.waveform.base is None  # not a part of its batch
+        np.testing.assert_allclose(audio.waveform, waveform, atol=1e-4)
+    with pytest.raises(RuntimeError, match="no ideas"):
+        next(made)
+    np.testing.assert_allclose(sound(generator, seeds=[3]), expected[3:], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", KINDS)
 def test_is_cut_to_the_sample(name: str, loaded: Load) -> None:
     generator = loaded(name)
     longest = min(generator.info.max_duration, 20.0)
@@ -546,7 +567,7 @@ def test_what_goes_beyond_full_scale_is_scaled_and_said(loaded: Load, caplog: py
         (loud,) = sound(generator)
     assert np.abs(loud).max() == 1
     np.testing.assert_allclose(loud, plain * scale / 2, atol=1e-5)
-    assert "1 of 1 candidates" in caplog.records[0].message and "2.00" in caplog.records[0].message
+    assert "a candidate of stable-audio-open-1.0 went beyond" in caplog.records[0].message and "2.00" in caplog.records[0].message
 
 
 def test_what_is_not_finite_stays_so(loaded: Load) -> None:

@@ -11,7 +11,7 @@
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,10 @@ import torch
 from numpy.typing import NDArray
 
 from rerank.audio import Audio, AudioLike, as_audio, resample, to_mono
+from rerank.batching import OnStep, in_batches
 from rerank.catalogue import generator_info
 from rerank.data import Candidate, Prompt, check_whole, is_number
 from rerank.errors import InvalidInput, WeightsError
-from rerank.generators.batching import OnStep, in_batches
 from rerank.generators.dtypes import name_of, resolve_dtype
 from rerank.generators.musicgen.checkpoint import Checkpoint
 from rerank.generators.musicgen.engine import Sampling, Side
@@ -163,7 +163,7 @@ class MusicGen:
         sides = self._sides(prompt)
         columns = columns_of(self._start, frames, self._delay, self._engine.special)
 
-        def make(batch: Sequence[int], on_step: OnStep) -> list[tuple[NDArray[np.int16], Audio]]:
+        def make(batch: Sequence[int], on_step: OnStep) -> Iterable[tuple[NDArray[np.int16], Audio]]:
             numbers = torch.stack([numbers_of(seed, columns.shape[1] - 1, self._engine.codebooks) for seed in batch])
             clips, steps = _CLIP_STEPS * len(batch), columns.shape[1]
             filled = self._engine.decode(
@@ -171,19 +171,13 @@ class MusicGen:
             )
             codes = codes_of(filled, self._delay).to(torch.int16).numpy()
             audio = self._decode(codes, duration, lambda done: on_step(steps + _CLIP_STEPS * done, steps + clips))
-            return list(zip(codes, audio, strict=True))
+            return zip(map(np.copy, codes), audio, strict=True)
 
         size = self._batch_size or self._fitting(columns.shape[1], sides)
-        made = in_batches(self._filled_up(seeds), size, make, on_progress)
-        # seeds first: it ends the loop before a batch is asked for that only fills up
-        for index, (seed, (codes, audio)) in enumerate(zip(seeds, made, strict=False)):
+        alike = self._device.type == "cuda" and self._batch_size is not None  # a GPU adds alike for one size only
+        made = in_batches(seeds, size, make, on_progress, filled=alike)
+        for index, (seed, (codes, audio)) in enumerate(zip(seeds, made, strict=True)):
             yield Candidate(index=index, seed=seed, audio=audio, codes=codes, licence=_INFO.licence)
-
-    def _filled_up(self, seeds: Sequence[int]) -> Sequence[int]:
-        """Return seeds of whole batches where a GPU has to add alike for each: the last one comes again and again."""
-        if self._device.type != "cuda" or self._batch_size is None:
-            return seeds
-        return [*seeds, *[*seeds][-1:] * (-len(seeds) % self._batch_size)]
 
     def decode(self, codes: NDArray[np.int16]) -> Audio:
         """Return the audio of a candidate's codes, `[codebooks, frames]`, all frames whole.
@@ -192,15 +186,15 @@ class MusicGen:
             InvalidInput: they are not codes of this model.
         """
         self._check_codes(codes)
-        return self._decode(codes[None], codes.shape[1] * self._codec.hop / self._codec.sample_rate)[0]
+        return next(self._decode(codes[None], codes.shape[1] * self._codec.hop / self._codec.sample_rate))
 
     def _decode(
         self, codes: NDArray[np.int16], duration: float, on_clips: Callable[[int], None] = lambda done: None
-    ) -> list[Audio]:
-        """Return the audio of each candidate, cut to the duration; `codes` is `[candidates, codebooks, frames]`."""
+    ) -> Iterator[Audio]:
+        """Yield the audio of each candidate, cut to the duration; `codes` is `[candidates, codebooks, frames]`."""
         rate = self._codec.sample_rate
-        made = self._codec.decode(torch.from_numpy(codes), on_clips).numpy()[..., : round(duration * rate)]
-        return [Audio(np.ascontiguousarray(waveform), rate) for waveform in made]
+        for waveform in self._codec.decode(torch.from_numpy(codes), on_clips):
+            yield Audio(waveform[:, : round(duration * rate)].numpy().copy(), rate)
 
     def _frames(self, duration: float) -> int:
         """Return the frames of a candidate: as many as hold the duration."""
