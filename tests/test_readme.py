@@ -1,5 +1,6 @@
 """What the README shows is run as it stands there."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -38,7 +39,7 @@ def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     (tmp_path / "example.py").write_text(example, encoding="utf-8")
-    subprocess.run([sys.executable, "example.py"], check=True)
+    subprocess.run([sys.executable, "example.py"], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
     assert (tmp_path / "best.wav").exists()
 
 
@@ -47,7 +48,7 @@ def test_the_example_of_a_generator_of_ones_own_runs(tmp_path: Path, monkeypatch
     text = (ROOT / "docs" / "generators.md").read_text(encoding="utf-8")
     (example,) = (block for block in re.findall(r"```py\n(.*?)```", text, re.DOTALL) if "rerank.wrap" in block)
     (tmp_path / "example.py").write_text(example + "assert len(ranking.candidates) == 10\n", encoding="utf-8")
-    subprocess.run([sys.executable, "example.py"], check=True)
+    subprocess.run([sys.executable, "example.py"], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
 
 
 def test_the_example_of_a_reward_model_of_ones_own_runs(tmp_path: Path) -> None:

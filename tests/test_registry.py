@@ -14,7 +14,7 @@ import pytest
 import rerank
 from rerank import registry
 from rerank.catalogue import BUILT_IN
-from rerank.console import print_models, print_plugins
+from rerank.cli.names import print_models, print_plugins
 from rerank.entry import Kind
 from rerank.errors import InvalidInput, MissingDependency, RerankError, UnknownName
 from rerank.option import Option
