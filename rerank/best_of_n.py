@@ -20,6 +20,7 @@ from rerank import __version__, making
 from rerank.audio import Audio, AudioLike, as_audio, inspect
 from rerank.data import Candidate, Prompt, check_whole, is_number
 from rerank.errors import InvalidInput, RerankError, RewardFailed, UnreadableAudio
+from rerank.events import Ended, Event, EventCallback
 from rerank.filters import Filters
 from rerank.panel import Panel
 from rerank.protocols import Generator, GeneratorInfo, Reward, RewardInfo
@@ -29,7 +30,7 @@ from rerank.reporting import ProgressCallback, Reporter
 from rerank.request import MAX_CANDIDATES, Request
 from rerank.resuming import check_same, intact
 from rerank.rules import Rule, normalise_weights
-from rerank.run import Ended, Event, EventCallback, Run
+from rerank.run import Run
 from rerank.run_folder import RunFolder, remove_takes
 from rerank.scoring import Rewards, not_finite
 from rerank.stopping import Stop
