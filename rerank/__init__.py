@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rerank.audio import Audio
-    from rerank.best_of_n import generate, rank, score
+    from rerank.best_of_n import generate
     from rerank.data import Candidate, Prompt
+    from rerank.elsewhere import rank, score
     from rerank.errors import RerankError
     from rerank.filters import Filters
     from rerank.generators.wrapped import wrap
@@ -58,8 +59,8 @@ _HOMES = {
     "load": "rerank.stored",
     "load_generator": "rerank.registry",
     "load_reward": "rerank.registry",
-    "rank": "rerank.best_of_n",
-    "score": "rerank.best_of_n",
+    "rank": "rerank.elsewhere",
+    "score": "rerank.elsewhere",
     "wrap": "rerank.generators.wrapped",
     "wrap_reward": "rerank.rewards.wrapped",
 }

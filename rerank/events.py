@@ -1,7 +1,9 @@
 """What happens in a run, as it is yielded."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, cast
 
 from rerank.data import Candidate
 from rerank.ranking import Ranking
@@ -38,3 +40,14 @@ class Ended:
 Event = Made | Scored | SetAside | Ended
 
 EventCallback = Callable[[Event], None]
+
+
+def drained(events: Iterator[Event], on_event: EventCallback | None) -> Ranking:
+    """Take all events of a run and return its ranking."""
+    with contextlib.closing(cast(Any, events)):
+        for event in events:
+            if on_event is not None:
+                on_event(event)
+            if isinstance(event, Ended):
+                return event.ranking
+    raise AssertionError("a run ends with an Ended event")

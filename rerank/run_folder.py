@@ -192,6 +192,26 @@ class RunFolder:
 
 
 @contextlib.contextmanager
+def opened(
+    output: str | Path | None, *, overwrite: bool = False, resume: bool = False, made_from: Iterable[object] = ()
+) -> Iterator[RunFolder | None]:
+    """Claim the folder of a run, if it is to have one; see `RunFolder.opened`.
+
+    Args:
+        output: of the run; None for none.
+        overwrite, resume: as there.
+        made_from: pieces of audio whose files the run must not replace.
+    """
+    if output is None:
+        yield None
+        return
+    files = (piece.path if isinstance(piece, Audio) else piece for piece in made_from)
+    sources = [Path(file) for file in files if isinstance(file, str | Path) and os.path.exists(file)]
+    with RunFolder.opened(output, overwrite=overwrite, resume=resume, sources=sources) as folder:
+        yield folder
+
+
+@contextlib.contextmanager
 def new_folder(parent: Path, name: str) -> Iterator[Path]:
     """Make a folder of that name, or of one with a number after it, that nobody else gets while the block runs.
 
