@@ -567,7 +567,10 @@ def test_what_goes_beyond_full_scale_is_scaled_and_said(loaded: Load, caplog: py
         (loud,) = sound(generator)
     assert np.abs(loud).max() == 1
     np.testing.assert_allclose(loud, plain * scale / 2, atol=1e-5)
-    assert "a candidate of stable-audio-open-1.0 went beyond" in caplog.records[0].message and "2.00" in caplog.records[0].message
+    assert (
+        "a candidate of stable-audio-open-1.0 went beyond" in caplog.records[0].message
+        and "2.00" in caplog.records[0].message
+    )
 
 
 def test_what_is_not_finite_stays_so(loaded: Load) -> None:
