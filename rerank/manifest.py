@@ -88,6 +88,24 @@ def takes(arguments: Iterable[str | Path]) -> list[Take]:
     return found
 
 
+def by_prompt(takes: Iterable[Take], prompt: PromptParts) -> dict[PromptParts, list[Take]]:
+    """Return the takes of each prompt, both in the order given.
+
+    Args:
+        takes: with or without a prompt of their own.
+        prompt: of those without.
+
+    Raises:
+        InvalidInput: there is such a prompt, and takes have their own.
+    """
+    found: dict[PromptParts, list[Take]] = {}
+    for take in takes:
+        if take.prompt is not None and prompt != PromptParts():
+            raise InvalidInput(f"{take.path} has a prompt of its own in its manifest; give no other beside it")
+        found.setdefault(take.prompt or prompt, []).append(take)
+    return found
+
+
 def prompts(path: str | Path) -> list[PromptEntry]:
     """Return the prompts of a file: one per line (`.txt`), or a manifest.
 

@@ -192,7 +192,7 @@ def load(
     return entry.make(factory, {**taken, **options})
 
 
-def options(kind: Kind, name: str) -> list[Option]:
+def options(kind: Kind, name: str | Choice) -> list[Option]:
     """Return the options that a name takes, with their defaults and meanings; it is imported, and not loaded.
 
     Raises:

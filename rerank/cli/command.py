@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
-from rerank.cli.console import say
+from rerank.cli.console import INTERRUPTED, say
 from rerank.errors import RerankError
 
 
@@ -23,7 +23,7 @@ class Group(TyperGroup):
             raise typer.Exit(1) from error
         except KeyboardInterrupt as error:
             say("error: interrupted; nothing more was ranked, and what was written stays")
-            raise typer.Exit(130) from error
+            raise typer.Exit(INTERRUPTED) from error
 
 
 class Command(TyperCommand):

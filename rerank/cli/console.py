@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from rerank.protocols import Progress
 
 
+INTERRUPTED = 130
+"""Exit status after a Ctrl-C: 128 and the number of its signal."""
+
+
 class _Messages(logging.Handler):
     """Writes log messages to standard error, above a progress bar if there is one."""
 

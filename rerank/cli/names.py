@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rerank.cli import complete
 from rerank.cli.tables import Column, print_columns, shown
-from rerank.errors import UnknownName
+from rerank.errors import RerankError, UnknownName
 
 if TYPE_CHECKING:
     from rerank.entry import Entry
@@ -17,7 +18,12 @@ _UNKNOWN = "unknown until it is loaded"
 
 
 def models(
-    name: Annotated[str | None, typer.Argument(help="Say more of this one: axes, licence, options.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="Say more of this one: licence, size, axes, options.", metavar="[NAME]", autocompletion=complete.models
+        ),
+    ] = None,
 ) -> None:
     """List the generators and reward models that can be named."""
     from rerank.registry import entries
@@ -125,6 +131,37 @@ def _print_details(entry: "Entry") -> None:
         axes = info.axes
         meanings = [_axis(axis) for axis in axes.values()]
         print_columns([Column("", [f"  {name}" for name in axes]), Column("", meanings)], titles=False)
+    _print_options(entry)
+
+
+def _print_options(entry: "Entry") -> None:
+    """Print the options of a name with their defaults and meanings; it is imported for that, and not loaded."""
+    from rerank.registry import Choice, options
+
+    flag = f"--{entry.kind}-option"
+    try:
+        found = options(entry.kind, Choice(entry.name, entry=entry))
+    except RerankError as error:
+        typer.echo(f"\noptions: {shown(str(error))}")
+        return
+    if not found:
+        typer.echo("\nno options")
+        return
+    typer.echo(f"\noptions, such as {flag} {found[0].name}=...")
+    print_columns(
+        [
+            Column("  name", [f"  {option.name}" for option in found]),
+            Column("default", ["needed" if option.required else _default(option.default) for option in found]),
+            Column("meaning", [shown(option.meaning) for option in found]),
+        ]
+    )
+
+
+def _default(value: object) -> str:
+    """Return a default as it is written on the command line."""
+    if isinstance(value, bool | None):
+        return str(value).lower()
+    return shown(str(value))
 
 
 def _axis(axis: "Axis") -> str:

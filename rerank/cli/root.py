@@ -4,18 +4,22 @@ Exit status: 0 done; 1 refused or failed, with one line on standard error; 2 wro
 finished kept and ranked.
 """
 
+import atexit
+import os
 import signal
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 import rerank
 from rerank.cli.command import Group, each_checked
-from rerank.cli.console import streams_checked
+from rerank.cli.console import INTERRUPTED, streams_checked
 from rerank.cli.generate import generate
-from rerank.cli.judge import rank, score
 from rerank.cli.names import models, plugins
+from rerank.cli.rank import rank
 from rerank.cli.research import eval_app, train_app
+from rerank.cli.score import score
+from rerank.cli.stored import export, show
 
 app = typer.Typer(
     cls=Group,
@@ -35,7 +39,7 @@ def root(
         raise typer.Exit
 
 
-for _command in (generate, rank, score, models, plugins):
+for _command in (generate, rank, score, show, export, models, plugins):
     app.command()(_command)
 app.add_typer(train_app, name="train")
 app.add_typer(eval_app, name="eval")
@@ -47,5 +51,20 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # under nohup it is
         signal.signal(signal.SIGHUP, signal.default_int_handler)
-    with streams_checked():
-        app(prog_name="rerank")
+    try:
+        with streams_checked():
+            app(prog_name="rerank")
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            _leave(INTERRUPTED)
+        raise
+
+
+def _leave(status: int) -> NoReturn:
+    """End the process with this status, whatever came before.
+
+    Where a Ctrl-C came while Python ran code that was text, as dataclasses are made when a module is imported, Python
+    would end itself by that signal instead, though it was caught.
+    """
+    atexit._run_exitfuncs()
+    os._exit(status)

@@ -12,6 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from rerank.data import Candidate
+    from rerank.many import Outcomes
     from rerank.ranking import Ranking
 
 _GAP = 2  # between columns
@@ -60,11 +61,11 @@ def print_columns(columns: Sequence[Column], like: Sequence[Column] = (), *, tit
     Console(width=_width()).print(table)
 
 
-def print_ranking(ranking: "Ranking", folder: str | None) -> None:
+def print_ranking(ranking: "Ranking") -> None:
     """Print a ranking: the best first, then what was set aside and why, then where the files are."""
     made = ranking.settings.seed is not None
     sources = _names([None if made else one.source for one in ranking])
-    files = _names([one.path if folder is not None else None for one in ranking])
+    files = _names([one.path if one.path != one.source else None for one in ranking])
     left = [
         Column("rank", [str(one.rank) for one in ranking], number=True),
         Column("combined", [number(one.combined) for one in ranking], number=True),
@@ -74,19 +75,44 @@ def print_ranking(ranking: "Ranking", folder: str | None) -> None:
         for axis in ranking.settings.weights
     ]
     right = [Column("seed", [str(one.seed) for one in ranking], number=True)] if made else []
-    titles = ("source", "file") if folder is not None else ("file", "")
-    right += [
-        Column(title, names.texts) for title, names in zip(titles, (sources, files), strict=True) if any(names.texts)
-    ]
+    named = {"source" if any(files.texts) else "file": sources} | ({"file": files} if any(files.texts) else {})
+    right += [Column(title, names.texts) for title, names in named.items() if any(names.texts)]
     for part in _parts(left, axes, right):
         print_columns(part)
     for candidate in ranking.set_aside:
         typer.echo(f"set aside: {_called(candidate)}: {shown(str(candidate.set_aside))}")
-    for title, names in zip(titles, (sources, files), strict=True):
+    for title, names in named.items():
         if names.folder:
             typer.echo(f"{title}s in {names.folder}")
-    if folder is not None:
-        typer.echo(f"written to {shown(folder)}")
+
+
+def print_outcomes(outcomes: "Outcomes", folder: str | None) -> None:
+    """Print what became of many prompts: those that were only ranked in full, those in a folder in a line each."""
+    if folder is None:
+        for outcome in outcomes.each:
+            typer.echo(f"{outcome.entry.id}: {shown(outcome.entry.prompt.text)}")
+            if outcome.ranking is not None:
+                print_ranking(outcome.ranking)
+            typer.echo()
+        return
+    print_index(outcomes.to_dict(Path(folder)), folder)
+
+
+def print_index(document: Mapping[str, Any], folder: str) -> None:
+    """Print what became of many prompts, as the document of `index.json` says it."""
+    each = document["prompts"]
+    best = [entry["best"] or {"combined": None, "path": None} for entry in each]
+    print_columns(
+        [
+            Column("prompt", [entry["id"] for entry in each]),
+            Column("status", [entry["status"] for entry in each]),
+            Column("ranked", [str(entry["ranked"]) for entry in each], number=True),
+            Column("set aside", [str(entry["set_aside"]) for entry in each], number=True),
+            Column("best", [number(one["combined"]) for one in best], number=True),
+            Column("its file", [shown(one["path"] or "-") for one in best]),
+        ]
+    )
+    typer.echo(f"written to {shown(folder)}")
 
 
 def print_scores(paths: Sequence[str], scores: Sequence[Mapping[str, float | None]]) -> None:
