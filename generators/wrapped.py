@@ -14,7 +14,7 @@ from rerank.audio import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, Audio, as_audio
 from rerank.batching import OnStep, in_batches
 from rerank.data import Candidate, Prompt, check_whole, is_number
 from rerank.errors import InvalidInput
-from rerank.function import PARTS, check_function, checked_conditions, keywords_of, name_of
+from rerank.names.function import PARTS, check_function, checked_conditions, keywords_of, name_of
 from rerank.protocols import Condition, Generator, GeneratorInfo, Progress
 
 _MAX_CHANNELS = 64

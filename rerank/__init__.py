@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rerank.ranking import Ranking
     from rerank.registry import load_generator, load_reward
     from rerank.rewards.wrapped import wrap_reward
-    from rerank.stored import load
+    from rerank.runs.stored import load
 
 __version__ = "0.1.0"
 
@@ -56,7 +56,7 @@ _HOMES = {
     "RerankError": "rerank.errors",
     "Reward": "rerank.protocols",
     "generate": "rerank.best_of_n",
-    "load": "rerank.stored",
+    "load": "rerank.runs.stored",
     "load_generator": "rerank.registry",
     "load_reward": "rerank.registry",
     "rank": "rerank.elsewhere",

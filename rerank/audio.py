@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from rerank import codec
 from rerank.errors import InvalidInput, UnreadableAudio
 from rerank.files import as_path, sha256_of, write_bytes
-from rerank.waveform import Waveform, as_waveform, check_waveform
+from rerank.formats import codec
+from rerank.formats.waveform import Waveform, as_waveform, check_waveform
 
 MIN_SAMPLE_RATE = 8_000
 MAX_SAMPLE_RATE = 192_000

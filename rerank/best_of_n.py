@@ -11,25 +11,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-from rerank import making
 from rerank.audio import AudioLike
 from rerank.data import Prompt, check_whole, is_number
 from rerank.errors import InvalidInput
-from rerank.events import EventCallback, drained
 from rerank.filters import Filters
-from rerank.panel import Panel, RewardChoice, check_known_axes, load_rewards, resolve_rewards
 from rerank.protocols import Generator, GeneratorInfo
-from rerank.provenance import settings_of
 from rerank.ranking import Ranking
 from rerank.registry import known_info, load, resolve
-from rerank.reporting import ProgressCallback
 from rerank.request import MAX_CANDIDATES, Request
-from rerank.resuming import check_same, intact
 from rerank.rules import Rule
-from rerank.run import Run
 from rerank.run_folder import RunFolder, opened, remove_takes
-from rerank.stopping import Stop
-from rerank.stored import from_document
+from rerank.runs import making
+from rerank.runs.events import EventCallback, drained
+from rerank.runs.panel import Panel, RewardChoice, check_known_axes, load_rewards, resolve_rewards
+from rerank.runs.provenance import settings_of
+from rerank.runs.reporting import ProgressCallback
+from rerank.runs.resuming import check_same, intact
+from rerank.runs.stopping import Stop
+from rerank.runs.stored import from_document
+from rerank.runs.stream import Run
 
 _MAX_SEED = 2**63 - 1 - MAX_CANDIDATES  # the largest seeds that 64-bit random number generators take
 
@@ -89,7 +89,7 @@ def generate(
         keep: how many of the best keep their files when the run is done; all by default.
         stop: asked often, also while a batch is made; a true answer stops the run.
         on_progress: called often, from the calling thread.
-        on_event: called with each event of the run (see `rerank.run`), from the calling thread.
+        on_event: called with each event of the run (see `rerank.runs.stream`), from the calling thread.
 
     Raises:
         InvalidInput: an option or the prompt cannot be used, or the run in `output` is another one; nothing was made.

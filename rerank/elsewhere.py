@@ -10,20 +10,20 @@ from typing import Any, overload
 from rerank.audio import Audio, AudioLike, as_audio, inspect
 from rerank.data import Candidate, Prompt, check_whole
 from rerank.errors import InvalidInput, RerankError, RewardFailed, UnreadableAudio
-from rerank.events import EventCallback, drained
 from rerank.filters import Filters
-from rerank.panel import Panel, RewardChoice, check_known_axes, load_rewards, resolve_rewards
-from rerank.provenance import settings_of
 from rerank.ranking import Ranking
 from rerank.registry import Choice, resolve
-from rerank.reporting import ProgressCallback, Reporter
 from rerank.request import MAX_CANDIDATES, Request
 from rerank.rules import Rule
-from rerank.run import Run
 from rerank.run_folder import opened
+from rerank.runs.events import EventCallback, drained
+from rerank.runs.panel import Panel, RewardChoice, check_known_axes, load_rewards, resolve_rewards
+from rerank.runs.provenance import settings_of
+from rerank.runs.reporting import ProgressCallback, Reporter
+from rerank.runs.stopping import Stop
+from rerank.runs.stored import load
+from rerank.runs.stream import Run
 from rerank.scoring import Rewards, not_finite
-from rerank.stopping import Stop
-from rerank.stored import load
 
 logger = logging.getLogger("rerank")
 

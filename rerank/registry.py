@@ -1,6 +1,6 @@
 """Names of generators and reward models, and how to load them.
 
-The built-in ones stand in `rerank.catalogue`; others come from installed packages (`rerank.installed`).
+The built-in ones stand in `rerank.catalogue`; others come from installed packages (`rerank.names.installed`).
 """
 
 import logging
@@ -12,10 +12,10 @@ from typing import Any, cast
 
 from rerank.catalogue import BUILT_IN
 from rerank.device import check_device
-from rerank.entry import Entry, Kind, problem_of
 from rerank.errors import InvalidInput, RerankError, UnknownName
-from rerank.installed import installed
-from rerank.option import Option, options_of, takes_any
+from rerank.names.entry import Entry, Kind, problem_of
+from rerank.names.installed import installed
+from rerank.names.option import Option, options_of, takes_any
 from rerank.protocols import Generator, GeneratorInfo, Reward, RewardInfo
 
 logger = logging.getLogger("rerank")

@@ -28,6 +28,7 @@ from rerank import registry
 from rerank.audio import Audio
 from rerank.data import Prompt
 from rerank.errors import InvalidInput, MissingDependency, WeightsError
+from rerank.formats.waveform import Waveform
 from rerank.generators.ace_step import AceStep
 from rerank.generators.audioldm2 import AudioLdm2
 from rerank.generators.diffusion import Diffusion
@@ -37,7 +38,6 @@ from rerank.models import hub
 from rerank.models.weights import say_licence
 from rerank.protocols import Progress
 from rerank.testing import check_generator
-from rerank.waveform import Waveform
 
 RATE = 8_000
 STEPS = 2

@@ -11,7 +11,7 @@ from typing import Any
 from rerank.audio import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, Audio, resample
 from rerank.data import Prompt, check_whole
 from rerank.errors import InvalidInput, UnknownName
-from rerank.function import check_function, checked_conditions, keywords_of, name_of
+from rerank.names.function import check_function, checked_conditions, keywords_of, name_of
 from rerank.protocols import Axis, Condition, Reward, RewardInfo
 
 _MAX_BATCH_SIZE = 1024

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rerank import mp3
 from rerank.errors import InvalidInput, UnreadableAudio
 from rerank.files import cannot_write
-from rerank.waveform import Waveform
+from rerank.formats import mp3
+from rerank.formats.waveform import Waveform
 
 _FLAC_MAX_CHANNELS = 8
 _FLAC_ONE = 2**23

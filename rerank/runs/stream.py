@@ -18,15 +18,15 @@ from dataclasses import replace
 from rerank.audio import Audio, as_stored
 from rerank.data import Candidate, Prompt
 from rerank.errors import GenerationFailed, RerankError, RewardFailed, UnreadableAudio, one_line
-from rerank.events import Ended, Event, Made, Scored, SetAside
 from rerank.filters import Duplicates, Filters, reward_fault, sound_fault
-from rerank.panel import Panel
 from rerank.ranking import Settings, Status
-from rerank.reporting import ProgressCallback, Reporter
 from rerank.run_folder import RunFolder
-from rerank.run_memory import RunMemory
+from rerank.runs.events import Ended, Event, Made, Scored, SetAside
+from rerank.runs.memory import RunMemory
+from rerank.runs.panel import Panel
+from rerank.runs.reporting import ProgressCallback, Reporter
+from rerank.runs.stopping import STOPS, CallbackFailed, Stop
 from rerank.scoring import Rewards, not_finite
-from rerank.stopping import STOPS, CallbackFailed, Stop
 
 _GRACE = 0.8  # seconds in which what is finished is still scored after a stop
 

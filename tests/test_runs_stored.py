@@ -15,7 +15,7 @@ from rerank.data import Candidate, Prompt
 from rerank.errors import InvalidInput, RewardFailed, UnreadableAudio
 from rerank.filters import Filters
 from rerank.protocols import Progress, RewardInfo
-from rerank.stored import verify
+from rerank.runs.stored import verify
 from tests.conftest import ToyGenerator, ToyReward, notes
 from tests.killing import contents
 

@@ -11,7 +11,7 @@ import os
 import re
 from typing import get_args
 
-from rerank.entry import Entry, Kind
+from rerank.names.entry import Entry, Kind
 
 logger = logging.getLogger("rerank")
 

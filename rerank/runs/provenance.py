@@ -14,11 +14,11 @@ from typing import Any, cast
 from rerank import __version__
 from rerank.data import Prompt
 from rerank.errors import InvalidInput
-from rerank.panel import Panel
 from rerank.protocols import GeneratorInfo
 from rerank.ranking import Ranking, Settings
 from rerank.request import Request
 from rerank.rules import normalise_weights
+from rerank.runs.panel import Panel
 
 _LIBRARIES = ("torch", "transformers", "numpy")
 
