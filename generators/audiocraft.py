@@ -33,7 +33,7 @@ from rerank.batching import OnStep, Passing, in_batches
 from rerank.data import Candidate, Prompt, check_whole, is_number
 from rerank.errors import InvalidInput, RerankError
 from rerank.models.weights import fingerprint_loaded
-from rerank.option import plain
+from rerank.names.option import plain
 from rerank.protocols import Condition, GeneratorInfo, Progress
 
 _MODELS = ("MusicGen", "AudioGen")

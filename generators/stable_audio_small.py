@@ -11,7 +11,6 @@ of `seed=seed, batch_size=1`, but that the library rounds the text encoder and, 
 Community License; sampler and conditions after stable-audio-tools 0.0.19 (code MIT), by whose outputs they were checked.
 """
 
-import itertools
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -29,6 +28,7 @@ from rerank.data import Prompt
 from rerank.errors import WeightsError
 from rerank.generators.diffusion import Diffusion, check_options
 from rerank.generators.dtypes import name_of, resolve_dtype
+from rerank.generators.ping_pong import ping_pong
 from rerank.models import stable_audio_dit
 from rerank.models.device import resolve_device
 from rerank.models.hub import Source, read_json
@@ -46,8 +46,6 @@ _DIT = "model.model."
 _SECONDS = "conditioner.conditioners.seconds_total.embedder."
 _KNOWN = (f"{_DIT}*", f"{_SECONDS}*", f"{PREFIX}*", "pretransform.model.encoder.*")
 """Weights of the published file; those of the encoder of audio are not used."""
-
-_NOISIEST, _CLEANEST = -6.0, 2.0  # logarithms of signal to noise between which the steps lie
 
 logger = logging.getLogger("rerank")
 
@@ -275,36 +273,3 @@ def read_text_encoder(source: Source, width: int) -> tuple[Tokenizer, nn.Module]
     # one table, which moves to the device once
     model.get_submodule("encoder").embed_tokens = model.shared
     return read_tokenizer(source.file(tokenizer)), model.eval()
-
-
-def times(steps: int) -> list[float]:
-    """Return how much is noise before each step, and after the last: from 1 to 0, even in the signal-to-noise ratio.
-
-    >>> [round(time, 3) for time in times(4)]
-    [1.0, 0.982, 0.881, 0.5, 0.0]
-    """
-    inner = torch.sigmoid(-torch.linspace(_NOISIEST, _CLEANEST, steps + 1)).tolist()[1:-1]
-    return [1.0, *inner, 0.0]
-
-
-def ping_pong(
-    velocity: Callable[[Tensor, float], Tensor], noise: Callable[[], Tensor], steps: int, on_step: Callable[[int], None]
-) -> Tensor:
-    """Return latents made of noise: each step takes all noise away and adds fresh noise, less and less.
-
-    Args:
-        velocity: of the flow, for latents of which a part is noise.
-        noise: returns fresh noise; it is called once for each step.
-        steps: of denoising.
-        on_step: is told how many steps are done.
-
-    Source:
-        the sampler of the paper, arXiv:2505.08175.
-    """
-    latents = noise()
-    for done, (now, then) in enumerate(itertools.pairwise(times(steps)), 1):
-        latents = latents - now * velocity(latents, now)
-        if then > 0:
-            latents = (1 - then) * latents + then * noise()
-        on_step(done)
-    return latents

@@ -27,7 +27,7 @@ from rerank.batching import OnStep, in_batches
 from rerank.data import Candidate, Prompt, check_whole
 from rerank.errors import InvalidInput, MissingDependency, UnknownName
 from rerank.models.weights import fingerprint_loaded
-from rerank.option import plain
+from rerank.names.option import plain
 from rerank.protocols import GeneratorInfo, Progress
 
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {

@@ -4,7 +4,6 @@
 function returns is checked and never repaired: nothing is resampled, rescaled, transposed or mixed.
 """
 
-import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -14,10 +13,10 @@ from numpy.typing import NDArray
 from rerank.audio import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, Audio, as_audio
 from rerank.batching import OnStep, in_batches
 from rerank.data import Candidate, Prompt, check_whole, is_number
-from rerank.errors import InvalidInput, UnknownName
+from rerank.errors import InvalidInput
+from rerank.names.function import PARTS, check_function, checked_conditions, keywords_of, name_of
 from rerank.protocols import Condition, Generator, GeneratorInfo, Progress
 
-_PARTS = ("text", "lyrics", "reference")
 _MAX_CHANNELS = 64
 _MAX_BATCH_SIZE = 1024
 _LOUDEST = 100.0  # full scale is 1: no music is beyond this, and samples of 16-bit integers are
@@ -76,9 +75,12 @@ def wrap(
     >>> candidate.audio
     Audio(1 channels, 2.00 s, 32000 Hz)
     """
-    parts = _checked_conditions(conditions)
-    keywords = [part for part in ("lyrics", "reference") if part in parts]
-    _check_function(function, keywords, batched=batch_size is not None)
+    parts = checked_conditions(conditions)
+    if not parts:
+        raise InvalidInput(f"conditions is empty; name at least one of: {', '.join(PARTS)}")
+    keywords = keywords_of(parts)
+    seed: dict[str, Any] = {"seed": 0} if batch_size is None else {"seeds": [0]}
+    check_function("wrap", function, {"prompt": "", **seed, "duration": 1.0}, keywords)
     check_whole("sample_rate", sample_rate, MIN_SAMPLE_RATE, MAX_SAMPLE_RATE)
     check_whole("channels", channels, 1, _MAX_CHANNELS)
     if batch_size is not None:
@@ -89,7 +91,7 @@ def wrap(
             f"{max_duration!r}"
         )
     info = GeneratorInfo(
-        name=name or str(getattr(function, "__name__", type(function).__name__)),
+        name=name or name_of(function),
         sample_rate=int(sample_rate),
         channels=int(channels),
         max_duration=float(max_duration),
@@ -145,36 +147,6 @@ class _Wrapped:
             reason = f"generation failed: {self.info.name} returned {error}"
             return Candidate(index=index, seed=seed, audio=None, set_aside=reason, licence=licence)
         return Candidate(index=index, seed=seed, audio=audio, licence=licence)
-
-
-def _checked_conditions(conditions: Iterable[Condition]) -> frozenset[Condition]:
-    if isinstance(conditions, str) or not isinstance(conditions, Iterable):
-        raise InvalidInput(f"conditions must be a collection of names, got {conditions!r}; pass ('text', 'lyrics')")
-    parts = frozenset(conditions)
-    for part in parts:
-        if part not in _PARTS:
-            raise UnknownName.among("condition", part, _PARTS)
-    if not parts:
-        raise InvalidInput(f"conditions is empty; name at least one of: {', '.join(_PARTS)}")
-    return parts
-
-
-def _check_function(function: object, keywords: Sequence[str], *, batched: bool) -> None:
-    if isinstance(function, type) or not callable(function):
-        kind = f"the class {function.__name__}" if isinstance(function, type) else type(function).__name__
-        raise InvalidInput(f"wrap takes a function (prompt, seed, duration), got {kind}; pass a function or an object")
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):  # some functions that are written in C do not tell
-        return
-    try:
-        signature.bind("", [0] if batched else 0, 1.0, **dict.fromkeys(keywords))
-    except TypeError as error:
-        arguments = ["prompt", "seeds" if batched else "seed", "duration", *(f"{keyword}=" for keyword in keywords)]
-        raise InvalidInput(
-            f"wrap calls the function with ({', '.join(arguments)}), and it takes {signature}: {error}; give it a "
-            "function that takes these"
-        ) from error
 
 
 def _one_each(made: Any, count: int) -> list[Any]:

@@ -12,18 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from rerank import codec
 from rerank.errors import InvalidInput, UnreadableAudio
 from rerank.files import as_path, sha256_of, write_bytes
-
-Waveform = codec.Waveform
+from rerank.formats import codec
+from rerank.formats.waveform import Waveform, as_waveform, check_waveform
 
 MIN_SAMPLE_RATE = 8_000
 MAX_SAMPLE_RATE = 192_000
 MAX_REFERENCE_DURATION = 600.0
 """Of a reference audio, in seconds."""
-
-_MAX_CHANNELS = 64  # more is a waveform whose axes are swapped
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
@@ -56,7 +53,7 @@ class Audio:
     _sha256: str | None
 
     def __init__(self, waveform: Waveform, sample_rate: int, path: Path | None = None) -> None:
-        _check_waveform(waveform)
+        check_waveform(waveform)
         channels, frames = waveform.shape
         self._set(waveform, sample_rate, channels, frames, path)
 
@@ -116,11 +113,13 @@ class Audio:
             return shared
         if self.path is None:
             raise UnreadableAudio("this audio is in no file any more: it was removed, or never stored")
-        waveform, sample_rate = codec.decode(self.path)
-        told, found = ((self.channels, self.frames, self.sample_rate), (*waveform.shape, sample_rate))
-        if told != found:
-            told_text, found_text = ("{} channels, {} samples, {} Hz".format(*one) for one in (told, found))
-            raise UnreadableAudio(f"{self.path} has changed since: {told_text} before, {found_text} now; restore it")
+        with codec.opened(self.path) as file:
+            before, now = (
+                f"{one.channels} channels, {one.frames} samples, {one.sample_rate} Hz" for one in (self, file)
+            )
+            if before != now:
+                raise UnreadableAudio(f"{self.path} has changed since: {before} before, {now} now; restore it")
+            waveform = file.decode()
         # whoever asks while another still uses it shares the array
         object.__setattr__(self, "_in_use", weakref.ref(waveform))
         return waveform
@@ -186,12 +185,12 @@ def read(path: str | Path, *, max_duration: float | None = None, finite: bool = 
             sample rate is outside 8 to 192 kHz.
     """
     path = as_path("audio", path)
-    header = _usable_header(path)
-    limit = None if max_duration is None else int(max_duration * header.sample_rate) + 1
-    waveform, sample_rate = codec.decode(path, limit)
-    audio = Audio(waveform, sample_rate, path)
-    if audio.frames == limit:
-        raise UnreadableAudio(_long_message(str(path), header.frames / sample_rate, max_duration))
+    with codec.opened(path) as file:
+        _check_usable(file)
+        duration = file.frames / file.sample_rate
+        if max_duration is not None and duration > max_duration:
+            raise UnreadableAudio(_long_message(str(path), duration, max_duration))
+        audio = Audio(file.decode(), file.sample_rate, path)
     if finite and not audio.is_finite():
         raise UnreadableAudio(f"{path} holds samples that are not finite (NaN or infinite); export it again")
     return audio
@@ -200,17 +199,16 @@ def read(path: str | Path, *, max_duration: float | None = None, finite: bool = 
 def inspect(path: str | Path) -> Audio:
     """Return the audio of a file as one that is read when it is used: only its header is read now.
 
-    Of an MP3 file, whose header need not be exact, the samples are counted. Whether samples are finite, and whether a
-    file of another format is damaged further on, shows when it is used.
+    Whether its samples are finite, and whether one is damaged further on, shows when it is used.
 
     Raises:
         UnreadableAudio: the file is missing, empty, not audio, without samples, a WAV file that ends early, or its
             sample rate is outside 8 to 192 kHz.
     """
     path = as_path("audio", path)
-    header = _usable_header(path)
-    frames = codec.decode(path)[0].shape[1] if header.estimated else header.frames
-    return Audio.stored(path, sample_rate=header.sample_rate, channels=header.channels, frames=frames)
+    with codec.opened(path) as file:
+        _check_usable(file)
+        return Audio.stored(path, sample_rate=file.sample_rate, channels=file.channels, frames=file.frames)
 
 
 def write(audio: Audio, path: str | Path) -> Path:
@@ -331,48 +329,13 @@ def _from_pair(value: object) -> Audio:
     waveform, sample_rate = value
     if isinstance(waveform, int) and not isinstance(sample_rate, int):
         raise InvalidInput("got (sample_rate, waveform); pass (waveform, sample_rate)")
-    if hasattr(waveform, "detach"):  # a torch tensor, told without importing torch
-        waveform = waveform.detach().cpu().numpy()
-    try:
-        array = np.asarray(waveform)
-    except ValueError as error:
-        raise InvalidInput("waveform has channels of different lengths; pass an array [channels, time]") from error
-    if np.issubdtype(array.dtype, np.integer):
-        scale = -int(np.iinfo(array.dtype).min) or int(np.iinfo(array.dtype).max)
-        raise InvalidInput(
-            f"waveform must be floats in [-1, 1], got {array.dtype}; pass waveform.astype('float32') / {scale}"
-        )
-    if not np.issubdtype(array.dtype, np.floating):
-        raise InvalidInput(f"waveform must be floats in [-1, 1], got {array.dtype}; pass a float array or tensor")
-    if array.ndim == 1:
-        array = array[np.newaxis]
-    return Audio(np.ascontiguousarray(array, dtype=np.float32), sample_rate)
+    return Audio(as_waveform(waveform), sample_rate)
 
 
-def _check_waveform(waveform: object) -> None:
-    if not isinstance(waveform, np.ndarray):
-        kind = type(waveform).__name__
-        raise InvalidInput(f"waveform must be a numpy array [channels, time], got {kind}; pass a float32 array")
-    shape = waveform.shape
-    if waveform.ndim == 1:
-        raise InvalidInput(f"waveform must be [channels, time], got shape {shape}; pass waveform[None]")
-    if waveform.ndim == 3 and shape[0] == 1:
-        raise InvalidInput(f"waveform must be [channels, time], got shape {shape}; pass waveform[0]")
-    if waveform.ndim != 2 or shape[0] == 0:
-        raise InvalidInput(f"waveform must be [channels, time], got shape {shape}; pass one piece of audio")
-    if shape[0] > _MAX_CHANNELS:
-        raise InvalidInput(f"waveform must be [channels, time], got shape {shape}; pass waveform.T")
-    if waveform.dtype != np.float32:
-        raise InvalidInput(f"waveform must be float32, got {waveform.dtype}; pass waveform.astype('float32')")
-
-
-def _usable_header(path: Path) -> codec.Header:
-    """Return the header of a file that has samples, at a rate that can be used."""
-    header = codec.header(path)
-    _check_sample_rate(f"{path}: sample rate", header.sample_rate, UnreadableAudio)
-    if header.frames == 0:
-        raise UnreadableAudio(f"{path} holds no audio (0 samples); record or export it again")
-    return header
+def _check_usable(file: codec.AudioFile) -> None:
+    _check_sample_rate(f"{file.path}: sample rate", file.sample_rate, UnreadableAudio)
+    if file.frames == 0:
+        raise UnreadableAudio(f"{file.path} holds no audio (0 samples); record or export it again")
 
 
 def _check_sample_rate(name: str, sample_rate: int, error: type[InvalidInput]) -> None:
@@ -382,5 +345,5 @@ def _check_sample_rate(name: str, sample_rate: int, error: type[InvalidInput]) -
         )
 
 
-def _long_message(name: str, duration: float, max_duration: float | None) -> str:
+def _long_message(name: str, duration: float, max_duration: float) -> str:
     return f"{name} is {duration:.1f} s long, the limit is {max_duration:g} s; cut out the part that matters"

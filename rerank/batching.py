@@ -149,7 +149,8 @@ def in_batches(
     for one in Batches(size, filled=filled)(seeds, attempt):
         yield one
         finished += 1
-        report(finished)
+        if finished > furthest:
+            report(finished)
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -3,7 +3,7 @@
 What an entry says of one is known without importing it. Its class takes it from here, and adds what only loading tells.
 """
 
-from rerank.entry import Download, Entry
+from rerank.names.entry import Download, Entry
 from rerank.protocols import Axis, GeneratorInfo, RewardInfo
 
 _AXES = {

@@ -1,27 +1,21 @@
 """Names of generators and reward models, and how to load them.
 
-The built-in ones stand in `rerank.catalogue`; others come from installed packages by the entry points
-`rerank.generators` and `rerank.rewards`, whose text names a factory as there.
-
-The environment variable `RERANK_PLUGINS` limits which packages may add names: a list of distribution names with
-commas or spaces between them, and the empty text for none.
+The built-in ones stand in `rerank.catalogue`; others come from installed packages (`rerank.names.installed`).
 """
 
-import functools
-import importlib.metadata
 import logging
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 from rerank.catalogue import BUILT_IN
 from rerank.device import check_device
-from rerank.entry import Entry, Kind, problem_of
 from rerank.errors import InvalidInput, RerankError, UnknownName
-from rerank.option import Option, options_of, takes_any
+from rerank.names.entry import Entry, Kind, problem_of
+from rerank.names.installed import installed
+from rerank.names.option import Option, options_of, takes_any
 from rerank.protocols import Generator, GeneratorInfo, Reward, RewardInfo
 
 logger = logging.getLogger("rerank")
@@ -55,7 +49,7 @@ def entries(kind: Kind) -> dict[str, Entry]:
     A name that several packages use stands there once, with its `rivals`.
     """
     found: dict[str, Entry] = {}
-    for entry in _with_rivals([*_built_in(kind), *_installed(kind)]):
+    for entry in _with_rivals([*_built_in(kind), *installed(kind)]):
         found.setdefault(entry.name, entry)
     return dict(sorted(found.items()))
 
@@ -63,22 +57,11 @@ def entries(kind: Kind) -> dict[str, Entry]:
 def plugins(kind: Kind) -> list[Entry]:
     """Return what installed packages add, as far as `RERANK_PLUGINS` lets them; imports none of them."""
     built_in = _built_in(kind)
-    return _with_rivals([*built_in, *_installed(kind)])[len(built_in) :]
+    return _with_rivals([*built_in, *installed(kind)])[len(built_in) :]
 
 
 def _built_in(kind: Kind) -> list[Entry]:
     return [entry for entry in BUILT_IN if entry.kind == kind]
-
-
-def _installed(kind: Kind) -> list[Entry]:
-    allowed = _allowed()
-    found = []
-    for point in importlib.metadata.entry_points(group=f"rerank.{kind}s"):
-        package = point.dist.name if point.dist else "an unknown package"
-        version = point.dist.version if point.dist else "unknown"
-        if allowed is None or _normalised(package) in allowed:
-            found.append(Entry(kind=kind, name=point.name, target=point.value, package=package, version=version))
-    return found
 
 
 def _with_rivals(found: list[Entry]) -> list[Entry]:
@@ -86,28 +69,6 @@ def _with_rivals(found: list[Entry]) -> list[Entry]:
         return tuple(other.package for other in found if other is not entry and other.name == entry.name)
 
     return [replace(entry, rivals=rivals(entry)) for entry in found]
-
-
-def _allowed() -> set[str] | None:
-    """Return the packages that may add names; None for all."""
-    listed = os.environ.get("RERANK_PLUGINS")
-    if listed is None:
-        return None
-    names = {_normalised(name): name for name in re.split(r"[,\s]+", listed) if name}
-    points = [point for kind in get_args(Kind) for point in importlib.metadata.entry_points(group=f"rerank.{kind}s")]
-    known = {_normalised(point.dist.name): point.dist.name for point in points if point.dist}
-    for name in names.keys() - known.keys():
-        told = ", ".join(sorted(known.values())) or "none"
-        _warn_once(
-            f"RERANK_PLUGINS names {names[name]!r}, and no such package with plugins is installed; there is: {told}"
-        )
-    return set(names)
-
-
-@functools.cache
-def _warn_once(told: str) -> None:
-    """Say it once in this process: names are looked up many times."""
-    logger.warning(told)
 
 
 def load_generator(generator: str | Path | Generator = "auto", **options: Any) -> Generator:
@@ -240,11 +201,6 @@ def options(kind: Kind, name: str | Choice) -> list[Option]:
     entry = cast(Choice, resolve(kind, name)).entry
     assert entry is not None  # it is resolved
     return [option for option in options_of(entry.factory()) if option.name not in entry.fixed]
-
-
-def _normalised(package: str) -> str:
-    """Return the name of a distribution as package indexes compare it."""
-    return re.sub(r"[-_.]+", "-", package.strip()).lower()
 
 
 def _find(kind: Kind, name: str) -> Choice:

@@ -15,7 +15,6 @@ import json
 import logging
 import os
 import re
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +28,6 @@ from rerank.errors import InvalidInput, OutputError
 from rerank.files import as_path, cannot_write, claimed, make_folder, remove_partial, sync, write_bytes
 
 _OURS = re.compile(r"\d{3,}-.*\.(flac|wav)")
-_SHARE = 0.1  # of the time of a run that may go into rewriting its document
 _LONGEST_STEM = 60  # of the name of a file that a candidate is called after, in characters
 
 logger = logging.getLogger("rerank")
@@ -49,7 +47,6 @@ class RunFolder:
         self.path, self.place, self.earlier = path, place, earlier
         self._found = list(earlier.get("found", [])) if earlier else [path.name for path in _takes(place)]
         self._unsynced: list[Path] = []
-        self._written, self._took = 0.0, 0.0  # when the document was written last, and how long that took
 
     @classmethod
     @contextlib.contextmanager
@@ -84,7 +81,7 @@ class RunFolder:
                 yield cls._claimed(folder, overwrite, resume, sources)
         finally:
             for made in new:
-                with contextlib.suppress(OSError):  # it holds something, or was not made
+                with contextlib.suppress(OSError, ValueError):  # it holds something, or was not made
                     made.rmdir()
 
     @classmethod
@@ -146,17 +143,12 @@ class RunFolder:
         )
         return replace(candidate, audio=kept, path=path, sha256=digest)
 
-    def due(self) -> bool:
-        """Return whether so much time has passed that the document may be written again."""
-        return time.monotonic() - self._written >= self._took * (1 / _SHARE - 1)
-
     def write(self, document: Mapping[str, Any]) -> None:
         """Store `ranking.json` beside the new files; paths in it are relative to `place`.
 
         Raises:
             OutputError: it cannot be written; the document that was there stays, and the candidates.
         """
-        started = time.monotonic()
         try:
             for path in self._unsynced:
                 sync(path)
@@ -168,8 +160,6 @@ class RunFolder:
         if document["status"] == "running" and self._found:  # takes that are not of this run, whatever they are called
             document = {**document, "found": self._found}
         write_bytes(self.place / "ranking.json", to_json(document).encode(), synced=True)
-        self._written = time.monotonic()
-        self._took = self._written - started
 
     def abandon(self) -> None:
         """Remove the document of a run in which not one candidate was stored; a run that goes on is left as it was."""
@@ -199,6 +189,26 @@ class RunFolder:
             raise cannot_write(self.path, error) from error
         self.place = self.path
         return moved
+
+
+@contextlib.contextmanager
+def opened(
+    output: str | Path | None, *, overwrite: bool = False, resume: bool = False, made_from: Iterable[object] = ()
+) -> Iterator[RunFolder | None]:
+    """Claim the folder of a run, if it is to have one; see `RunFolder.opened`.
+
+    Args:
+        output: of the run; None for none.
+        overwrite, resume: as there.
+        made_from: pieces of audio whose files the run must not replace.
+    """
+    if output is None:
+        yield None
+        return
+    files = (piece.path if isinstance(piece, Audio) else piece for piece in made_from)
+    sources = [Path(file) for file in files if isinstance(file, str | Path) and os.path.exists(file)]
+    with RunFolder.opened(output, overwrite=overwrite, resume=resume, sources=sources) as folder:
+        yield folder
 
 
 @contextlib.contextmanager

@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 import rerank
 from rerank.audio import Audio, read
 from rerank.data import Candidate, Prompt
-from rerank.entry import Entry
 from rerank.errors import (
     GenerationFailed,
     InvalidInput,
@@ -32,6 +31,7 @@ from rerank.errors import (
     UnreadableAudio,
 )
 from rerank.filters import Filters
+from rerank.names.entry import Entry
 from rerank.protocols import Progress
 from rerank.ranking import Ranking
 from tests.conftest import ROOT, ToyGenerator, ToyReward, notes

@@ -25,9 +25,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rerank import registry
-from rerank.audio import Audio, Waveform
+from rerank.audio import Audio
 from rerank.data import Prompt
 from rerank.errors import InvalidInput, MissingDependency, WeightsError
+from rerank.formats.waveform import Waveform
 from rerank.generators.ace_step import AceStep
 from rerank.generators.audioldm2 import AudioLdm2
 from rerank.generators.diffusion import Diffusion
@@ -610,6 +611,7 @@ def test_downloads_what_it_needs_and_no_more(
         asked.append((repository, revision, allow_patterns))
         return str(folders[name])
 
+    monkeypatch.setattr(hub, "_ask", lambda question: None)
     monkeypatch.setattr(hub, "snapshot_download", download)
     repository = {"repository": "somebody/medium"} if name == "stable-audio-3" else {}
     generator = KINDS[name][0](revision="v1", device="cpu", steps=STEPS, **repository)

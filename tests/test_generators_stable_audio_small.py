@@ -22,13 +22,12 @@ from torch import Tensor
 from rerank.catalogue import generator_info
 from rerank.data import Candidate, Prompt
 from rerank.errors import InvalidInput, WeightsError
+from rerank.generators.ping_pong import ping_pong, times
 from rerank.generators.stable_audio_small import (
     NAME,
     SmallConfig,
     StableAudioSmall,
     build_small,
-    ping_pong,
-    times,
 )
 from rerank.protocols import Progress
 from rerank.testing import check_generator

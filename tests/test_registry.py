@@ -15,9 +15,9 @@ import rerank
 from rerank import registry
 from rerank.catalogue import BUILT_IN
 from rerank.cli.names import print_models, print_plugins
-from rerank.entry import Kind
 from rerank.errors import InvalidInput, MissingDependency, RerankError, UnknownName
-from rerank.option import Option
+from rerank.names.entry import Kind
+from rerank.names.option import Option
 from rerank.registry import Choice, entries, known_info, load_generator, load_reward, plugins, resolve
 from tests.conftest import ToyGenerator, ToyReward, install
 

@@ -56,7 +56,7 @@ class MusicGen:
     (a last batch that is not full is filled up). A longer candidate begins as a shorter one does, but for the last three frames of that one.
 
     Args:
-        path: folder with a model as transformers saves it; None downloads `repository`.
+        path: folder with a model as transformers saves it; None downloads it from the hub, once.
         repository: on the Hugging Face hub.
         name: that it goes by.
         revision: branch, tag or commit on the hub; None for its main branch.

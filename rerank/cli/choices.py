@@ -12,9 +12,9 @@ from rerank.errors import InvalidInput, UnknownName
 
 if TYPE_CHECKING:
     from rerank.data import Prompt
-    from rerank.entry import Kind
     from rerank.filters import Filters
     from rerank.manifest import PromptParts
+    from rerank.names.entry import Kind
     from rerank.registry import Choice
 
 _MAX_LYRICS_BYTES = 64 * 1024  # more than the longest lyrics take
@@ -172,7 +172,7 @@ def _number_or_text(text: str) -> int | float | str:
 
 def _with_options(kind: "Kind", name: str, texts: Mapping[str, str]) -> "str | Choice":
     """Return a name, with its options if there are any, as values of the types that its defaults have."""
-    from rerank.option import takes_any
+    from rerank.names.option import takes_any
     from rerank.registry import Choice, options, resolve
 
     if not texts:

@@ -11,8 +11,8 @@ from rerank.cli.csv_file import write_csv
 from rerank.cli.tables import print_outcomes, print_ranking
 
 if TYPE_CHECKING:
-    from rerank.many import Outcomes
     from rerank.ranking import Ranking
+    from rerank.runs.many import Outcomes
 
 
 def finish(ranking: "Ranking", folder: str | None, as_json: bool, csv: Path | None = None) -> None:

@@ -44,8 +44,8 @@ from rerank.errors import RerankError
 if TYPE_CHECKING:
     from rerank.data import Prompt
     from rerank.manifest import PromptEntry
-    from rerank.many import Outcomes
     from rerank.ranking import Ranking
+    from rerank.runs.many import Outcomes
 
 _RUNS = Path("rerank-runs")  # where a run goes that was given no folder
 
@@ -126,8 +126,8 @@ def generate(
 def _generate_each(prompts: Path, chosen: dict[str, Any], output: str) -> "Outcomes":
     """Make and rank the candidates for each prompt of a file; what is loaded is loaded once."""
     from rerank import manifest
-    from rerank.many import for_each, loaded_once
     from rerank.protocols import Progress
+    from rerank.runs.many import for_each, loaded_once
 
     entries = manifest.prompts(prompts)
     with progress_bar() as on_progress:

@@ -11,7 +11,7 @@ from rerank.cli.tables import Column, print_columns, shown
 from rerank.errors import RerankError, UnknownName
 
 if TYPE_CHECKING:
-    from rerank.entry import Entry
+    from rerank.names.entry import Entry
     from rerank.protocols import Axis, GeneratorInfo, RewardInfo
 
 _UNKNOWN = "unknown until it is loaded"

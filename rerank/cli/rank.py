@@ -36,8 +36,8 @@ from rerank.cli.options import (
 if TYPE_CHECKING:
     from rerank.data import Prompt
     from rerank.manifest import PromptParts, Take
-    from rerank.many import Outcomes
     from rerank.ranking import Ranking
+    from rerank.runs.many import Outcomes
 
 
 def rank(
@@ -104,7 +104,7 @@ def rank(
 def _rank_each(groups: "dict[PromptParts, list[Take]]", chosen: dict[str, Any], output: str | None) -> "Outcomes":
     """Rank the takes of each prompt by themselves."""
     from rerank.manifest import PromptEntry
-    from rerank.many import for_each, loaded_once
+    from rerank.runs.many import for_each, loaded_once
 
     entries = {PromptEntry(f"{number:03}", parts): found for number, (parts, found) in enumerate(groups.items(), 1)}
     with progress_bar() as on_progress:

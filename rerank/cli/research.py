@@ -18,8 +18,9 @@ eval_app = typer.Typer(no_args_is_help=True, help="Measure reward models and thi
 Report = Annotated[Path | None, typer.Option("--output", "-o", help="File for the report (JSON).", metavar="FILE")]
 
 
-@train_app.command("cmi-mini")
-def train_cmi_mini(
+@train_app.command("cmi-mini", hidden=True)  # its name before there were other recipes
+@train_app.command("mini")
+def train_mini(
     folder: Annotated[Path, typer.Argument(help="For data, checkpoints, weights and report.", metavar="DIR")],
     seed: Annotated[int, typer.Option(help="Of the data, the weights and all choices.")] = 0,
     shards: Annotated[
@@ -29,28 +30,33 @@ def train_cmi_mini(
         str | None,
         typer.Option(help="Of towers, lyrics, preferences and truth; 2000,600,500,1900 by default.", metavar="A,B,C,D"),
     ] = None,
+    shard_prompts: Annotated[int | None, typer.Option(help="In a shard, with four clips each; 50 by default.")] = None,
     prompts: Annotated[int, typer.Option(help="Captions that the report is over.")] = 200,
+    device: Device = "auto",
 ) -> None:
     """Train the small reward model on music that `synth` makes, and report how well it agrees with the truth.
 
-    A run that was stopped goes on from its last checkpoint when the same command is given again.
+    Writes DIR/cmi-mini, which `--reward` takes. A run that was stopped goes on when the same command is given again.
     """
     from rerank.eval.agreement import AgreementOptions, evaluate
     from rerank.rewards.mini import load_mini
-    from rerank.training.card import model_card
-    from rerank.training.cmi_mini import TrainOptions, train
+    from rerank.training.mini.card import model_card
+    from rerank.training.mini.options import TrainOptions
+    from rerank.training.mini.train import train
 
     start_logging(verbose=True)
     measured = AgreementOptions(prompts=prompts)
     chosen: dict[str, Any] = {"seed": seed}
     if shards is not None:
         chosen["shards"] = chosen["sung_shards"] = shards
+    if shard_prompts is not None:
+        chosen["shard_prompts"] = shard_prompts
     if steps is not None:
         chosen |= _stages(steps)
     options = TrainOptions(**chosen)
     with progress_bar() as on_progress:
-        weights = train(folder, options, on_progress)
-        report = evaluate(load_mini(path=weights), measured, on_progress)
+        weights = train(folder, options, on_progress, device)
+        report = evaluate(load_mini(path=weights, device=device), measured, on_progress)
     print_metrics(report["metrics"])
     write_bytes(folder / "cmi-mini.json", _document(report).encode())
     write_bytes(folder / "cmi-mini.md", model_card(options, report).encode())

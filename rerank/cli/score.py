@@ -86,10 +86,10 @@ def _scored(
     on_progress: "Callable[[Progress], None] | None",
 ) -> "Iterator[tuple[Take, Rewards | RerankError]]":
     """Yield the rewards of each take, or why it has none, prompt by prompt; what is loaded is loaded once."""
-    from rerank.best_of_n import score_each
-    from rerank.many import loaded_once
+    from rerank.elsewhere import score_each
     from rerank.protocols import Progress
     from rerank.request import MAX_CANDIDATES
+    from rerank.runs.many import loaded_once
 
     parts = [
         (prompt, takes[start : start + MAX_CANDIDATES])

@@ -27,8 +27,8 @@ def show(
 
     With --verify the exit status is 1 where a file is missing or another.
     """
-    from rerank.many import read_index
     from rerank.run_folder import to_json
+    from rerank.runs.many import read_index
 
     start_logging(verbose=False)
     run = os.path.dirname(run) or "." if os.path.isfile(run) else run
@@ -55,7 +55,7 @@ def _is_run(folder: str) -> bool:
 
 def _verify(runs: Sequence[str]) -> None:
     """Say which files of these runs are not what was stored, and leave with exit status 1 if there are any."""
-    from rerank.stored import verify
+    from rerank.runs.stored import verify
 
     faults = [fault for run in runs for fault in verify(run)]
     for fault in faults:

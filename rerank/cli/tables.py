@@ -12,8 +12,8 @@ import typer
 
 if TYPE_CHECKING:
     from rerank.data import Candidate
-    from rerank.many import Outcomes
     from rerank.ranking import Ranking
+    from rerank.runs.many import Outcomes
 
 _GAP = 2  # between columns
 _NAME = 24  # a column of names is not made narrower than this, in order to fit another column of numbers

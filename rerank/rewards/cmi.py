@@ -25,15 +25,14 @@ from rerank.protocols import RewardInfo
 from rerank.rewards.encoding import (
     SAMPLE_RATE,
     AudioEncoder,
-    Memory,
     Mono,
     Resampler,
     batch_size,
     check_duration,
-    check_memory,
     chunks_of,
     to_waveform,
 )
+from rerank.rewards.memory import Memory, check_memory
 from rerank.rewards.precision import autocast, resolve_precision, set_precision
 
 Strategy = Literal["whole", "first", "mean"]

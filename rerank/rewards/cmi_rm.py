@@ -14,7 +14,8 @@ from rerank.models.mulan import MulanAudioTower
 from rerank.models.published import CMI_RM, read_cmi_rm
 from rerank.models.weights import fingerprint, say_licence
 from rerank.rewards.cmi import CmiReward, Strategy, check_strategy
-from rerank.rewards.encoding import CHUNK_DURATION, GPU_DURATION, Memory, check_duration
+from rerank.rewards.encoding import CHUNK_DURATION, GPU_DURATION, check_duration
+from rerank.rewards.memory import Memory
 from rerank.rewards.precision import resolve_precision
 
 
@@ -46,7 +47,7 @@ def load_cmi_rm(
         WeightsError: a file is missing, broken, cannot be downloaded or does not fit; or it is a kind of reward model
             that is not supported.
         InvalidInput: an option has no such value.
-        OutputError: `cache` cannot be written.
+        OutputError: `cache` cannot be written, or holds anything else.
     """
     torch_device = resolve_device(device)
     precision = resolve_precision(precision, torch_device)

@@ -80,5 +80,5 @@ def _read(folder: Traversable, name: str) -> bytes:
     except OSError as error:
         raise WeightsError(
             f"cannot read {folder.joinpath(name)}; a reward model is a folder with "
-            f"{_WEIGHTS}, {_CONFIG} and {_VOCABULARY}, as `rerank train cmi-mini` writes it"
+            f"{_WEIGHTS}, {_CONFIG} and {_VOCABULARY}, as `rerank train mini` writes it"
         ) from error

@@ -29,13 +29,12 @@ from rerank.rewards.encoding import (
     GPU_DURATION,
     SAMPLE_RATE,
     AudioEncoder,
-    Memory,
     Mono,
     batch_size,
     check_duration,
-    check_memory,
     to_waveform,
 )
+from rerank.rewards.memory import Memory, check_memory
 from rerank.rewards.precision import autocast, resolve_precision, set_precision
 
 _INFO = reward_info("mulan")
@@ -163,7 +162,7 @@ def load_mulan(
     Raises:
         WeightsError: a file is missing, broken, not supported or cannot be downloaded.
         InvalidInput: an option has no such value.
-        OutputError: `cache` cannot be written.
+        OutputError: `cache` cannot be written, or holds anything else.
     """
     precision = resolve_precision(precision, resolve_device(device))
     check_duration(max_duration)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rerank.training.cmi_mini import TrainOptions
+from rerank.training.mini.options import TrainOptions
 
 _GOALS = (
     ("pair accuracy, musicality", 0.92, "of two takes whose true musicality differs by 0.2, the better one is above"),
@@ -83,11 +83,10 @@ def model_card(options: TrainOptions, report: Mapping[str, Any]) -> str:
         for name, goal, meaning in _GOALS
         if (value := metrics.get(name)) is not None
     ]
-    steps = map(str, (options.tower_steps, options.lyrics_steps, options.preference_steps, options.truth_steps))
     return _TEMPLATE.format(
         prompts=report["options"]["prompts"],
         rows="\n".join(rows),
-        command=f"rerank train cmi-mini DIR --seed {options.seed} --shards {options.shards} --steps {','.join(steps)}",
+        command=_command(options),
         clips=f"{4 * options.shards * options.shard_prompts:,}",
         tower_steps=options.tower_steps,
         preference_steps=options.preference_steps,
@@ -96,3 +95,13 @@ def model_card(options: TrainOptions, report: Mapping[str, Any]) -> str:
         sung_clips=f"{4 * options.sung_shards * options.shard_prompts:,}",
         step_prompts=options.prompts,
     )
+
+
+def _command(options: TrainOptions) -> str:
+    """Return the command that trains with these options."""
+    steps = (options.tower_steps, options.lyrics_steps, options.preference_steps, options.truth_steps)
+    command = (
+        f"rerank train mini DIR --seed {options.seed} --shards {options.shards} --steps {','.join(map(str, steps))}"
+    )
+    usual = TrainOptions().shard_prompts
+    return command if options.shard_prompts == usual else f"{command} --shard-prompts {options.shard_prompts}"

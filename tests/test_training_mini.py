@@ -1,8 +1,10 @@
-"""Training: data that is made again the same, runs that go on where they stopped."""
+"""The recipe of `cmi-mini`: data that is made again the same, batches with their truth, a run that goes on."""
 
 import json
 import math
+import multiprocessing
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,18 +14,22 @@ import torch
 
 from rerank.audio import Audio
 from rerank.data import Prompt
-from rerank.errors import InvalidInput
+from rerank.errors import InvalidInput, RerankError
 from rerank.generators.synth.truth import alignment, musicality
 from rerank.generators.synth.voice import vowels_of
 from rerank.generators.synth.words import read_text
 from rerank.models.mini import MiniConfig
+from rerank.protocols import Progress
 from rerank.rewards.mini import load_mini
-from rerank.training import dataset
-from rerank.training.batches import Batches
-from rerank.training.card import model_card
-from rerank.training.cmi_mini import Trainer, TrainOptions, train
-from rerank.training.facts import audio_targets, followed_targets, spelling_targets, text_targets
-from rerank.training.losses import preference_loss, regression_loss
+from rerank.training.loop import Loop, LoopOptions
+from rerank.training.losses import noisy_preference_loss, preference_loss, regression_loss
+from rerank.training.mini import dataset
+from rerank.training.mini.batches import Batches
+from rerank.training.mini.card import model_card
+from rerank.training.mini.facts import audio_targets, followed_targets, spelling_targets, text_targets
+from rerank.training.mini.options import TrainOptions
+from rerank.training.mini.recipe import MiniRecipe
+from rerank.training.mini.train import train
 
 OPTIONS = TrainOptions(
     shards=1,
@@ -64,6 +70,18 @@ def test_a_shard_that_is_there_is_not_made_again(data: Path) -> None:
     assert seen == [(1, 1)] and path.stat().st_mtime_ns == before
 
 
+def test_a_process_that_is_killed_is_said_in_one_line(tmp_path: Path) -> None:
+    def kill(done: int, total: int) -> None:
+        for child in multiprocessing.active_children() if done else []:
+            child.kill()
+
+    with pytest.raises(RerankError, match="a process that rendered data was killed"):
+        dataset.render(tmp_path, 3, 1, 0, 1, kill)
+    assert (tmp_path / "0000.json").exists()
+    dataset.render(tmp_path, 3, 1, 0, 1, lambda done, total: None)
+    assert len(dataset.load(tmp_path, 2).facts) == dataset.CANDIDATES
+
+
 def test_prompts_of_sung_shards_all_have_lyrics(data: Path) -> None:
     mixed, sung = (dataset.load(data / name, 0) for name in ("data", "sung"))
     assert all(sung.lyrics) and not all(mixed.lyrics) and set(sung.references) == {-1}
@@ -87,7 +105,7 @@ def test_tower_batches_hold_clips_with_what_was_done_to_them(data: Path) -> None
         assert facts == shard.facts[place] and syllables == ([] if batch.damages[row] else shard.syllables[place])
         assert batch.damages[row] in (None, shard.damages[place][0])
     again = Batches([shard], seed=0, prompts=4).for_towers(0)
-    assert torch.equal(batch.spectrograms, again.spectrograms) and batch.texts == again.texts
+    assert torch.equal(batch.spectrograms, again.spectrograms) and batch.lessons == again.lessons
 
 
 def test_targets_of_towers_are_probabilities(data: Path) -> None:
@@ -111,49 +129,80 @@ def test_reward_batches_hold_the_truth_of_every_pair(data: Path) -> None:
     shard = dataset.load(data / "data", 0)
     batches = Batches([shard], seed=0, prompts=4)
     batch = batches.for_reward(0)
+    pairs = batch.pairs
     damaged = []
-    for pair, (prompt, row) in enumerate(zip(batch.prompt_of.tolist(), batch.clip_of.tolist(), strict=True)):
-        clip = batch.clips[row]
+    for pair, (prompt, row) in enumerate(zip(pairs.prompt_of.tolist(), pairs.clip_of.tolist(), strict=True)):
+        clip = pairs.clips[row]
         if clip.damaged:
             damaged.append(pair)
             continue
-        request = batches.request(batch.prompts[prompt])
+        request = batches.data.request(pairs.prompts[prompt])
         expected = [alignment(request, shard.facts[clip.row]), musicality(shard.faults[clip.row])]
-        assert batch.truth[pair].tolist() == pytest.approx(expected)
-    assert damaged and batch.matches[damaged].isnan().all()
-    assert (batch.truth[damaged, 1] < 1 - 0.75 * 0.3 + 1e-6).all()
-    assert len(batch.twins) and (batch.clip_of[batch.twins[:, 0]] == batch.clip_of[batch.twins[:, 1]]).all()
-    alone = [sum(map(bool, parts)) == 1 for parts in batch.prompts]
+        assert pairs.truth[pair].tolist() == pytest.approx(expected)
+    assert damaged and pairs.matches[damaged].isnan().all()
+    assert (pairs.truth[damaged, 1] < 1 - 0.75 * 0.3 + 1e-6).all()
+    assert len(pairs.twins) and (pairs.clip_of[pairs.twins[:, 0]] == pairs.clip_of[pairs.twins[:, 1]]).all()
+    alone = [sum(map(bool, parts)) == 1 for parts in pairs.prompts]
     assert sum(alone) >= 4, "grids have prompts of one part"
     again = batches.for_reward(0)
-    assert batch.prompts == again.prompts and batch.clips == again.clips and torch.equal(batch.truth, again.truth)
+    assert (
+        pairs.prompts == again.pairs.prompts
+        and pairs.clips == again.pairs.clips
+        and torch.equal(pairs.truth, again.pairs.truth)
+    )
 
 
 def test_losses_fall_when_rewards_follow_the_truth(data: Path) -> None:
-    batch = Batches([dataset.load(data / "data", 0)], seed=0, prompts=4).for_reward(1)
-    right = 6 * (batch.truth - 0.5)
-    for noisy in (False, True):
+    pairs = Batches([dataset.load(data / "data", 0)], seed=0, prompts=4).for_reward(1).pairs
+    right, gap = 6 * (pairs.truth - 0.5), pairs.differences(pairs.truth)
+    for loss in (preference_loss, noisy_preference_loss):
         torch.manual_seed(0)
-        good = preference_loss(right, batch, noisy)
+        good = loss(pairs.differences(right), gap)
         torch.manual_seed(0)
-        assert good < 0.9 * preference_loss(-right, batch, noisy)
-    assert regression_loss(right, batch.truth) < 0.1 * regression_loss(-right, batch.truth)
+        assert good < 0.9 * loss(pairs.differences(-right), gap)
+    assert regression_loss(right, pairs.truth) < 0.1 * regression_loss(-right, pairs.truth)
 
 
-def test_a_stopped_run_goes_on_as_if_it_had_not_been(data: Path, tmp_path: Path) -> None:
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    for folder in (whole, stopped):
-        folder.mkdir()
-        for name in ("data", "sung"):
-            (folder / name).symlink_to(data / name)
-    train(whole, OPTIONS)
+def test_candidates_of_one_prompt_are_compared_and_twins_on_alignment(data: Path) -> None:
+    pairs = Batches([dataset.load(data / "data", 0)], seed=0, prompts=4).for_reward(1).pairs
+    values = torch.randn(len(pairs.prompt_of), 2)
+    prompts = pairs.prompt_of.tolist()
+    expected = [
+        (values[one] - values[other])[axis]
+        for one in range(len(prompts))
+        for other in range(one + 1, len(prompts))
+        if prompts[one] == prompts[other]
+        for axis in (0, 1)
+    ] + [values[one, 0] - values[other, 0] for one, other in pairs.twins.tolist()]
+    assert len(pairs.twins) and torch.equal(pairs.differences(values), torch.stack(expected))
+
+
+@pytest.fixture
+def folder(data: Path, tmp_path: Path) -> Path:
+    """A training folder whose data is there."""
+    for name in ("data", "sung"):
+        (tmp_path / name).symlink_to(data / name)
+    return tmp_path
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(
+    data: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    whole = tmp_path_factory.mktemp("whole")
+    for name in ("data", "sung"):
+        (whole / name).symlink_to(data / name)
+    train(whole, OPTIONS, device="cpu")
     for stop in (3, 6):  # in the lyrics, and when the running mean of the weights has begun
-        trainer = Trainer(stopped, OPTIONS)
-        trainer.resume()
-        while trainer.step < stop:
-            trainer.run_step()
-    weights = train(stopped, OPTIONS)
-    one, other = (load_mini(path=folder).model.state_dict() for folder in (whole / "cmi-mini", weights))
+
+        def interrupt(progress: Progress, stop: int = stop) -> None:
+            if progress.total == OPTIONS.steps and progress.done == stop:
+                signal.raise_signal(signal.SIGINT)
+
+        with pytest.raises(KeyboardInterrupt):
+            train(folder, OPTIONS, interrupt, device="cpu")
+        assert not (folder / "cmi-mini").exists()
+    weights = train(folder, OPTIONS, device="cpu")
+    one, other = (load_mini(path=path).model.state_dict() for path in (whole / "cmi-mini", weights))
     assert all(torch.equal(one[name], other[name]) for name in one)
     audio = Audio(np.random.default_rng(0).normal(0, 0.1, (1, 24_000)).astype(np.float32), 24_000)
     reward = load_mini(path=weights)
@@ -164,6 +213,12 @@ def test_a_folder_with_another_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "options.json").write_text(json.dumps({"seed": 7}), encoding="utf-8")
     with pytest.raises(InvalidInput, match="holds a run with other options"):
         train(tmp_path, OPTIONS)
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="device 'banana' is not available here"):
+        train(tmp_path / "new", OPTIONS, device="banana")
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("name", ["shards", "sung_shards", "prompts", "truth_steps"])
@@ -183,22 +238,23 @@ def test_batches_of_lyrics_hold_what_is_sung(data: Path) -> None:
     mixed, sung = (dataset.load(data / name, 0) for name in ("data", "sung"))
     batches = Batches([mixed], seed=0, prompts=4, sung=[sung])
     step, batch = next((s, b) for s in range(20) if (b := batches.for_lyrics(s)).window == (0, 63))
-    assert {clip.shard for clip in batch.clips} == {0, 1} and batch.followed.shape == (len(batch.prompt_of), 63)
-    assert all(words and reference is None for _, words, reference in batch.prompts)
-    assert {bool(text) for text, _, _ in batch.prompts} == {False, True}
-    assert torch.allclose(batch.asked.sum(1), torch.ones(len(batch.prompts)))
+    pairs = batch.pairs
+    assert {clip.shard for clip in pairs.clips} == {0, 1} and batch.followed.shape == (len(pairs.prompt_of), 63)
+    assert all(words and reference is None for _, words, reference in pairs.prompts)
+    assert {bool(text) for text, _, _ in pairs.prompts} == {False, True}
+    assert torch.allclose(batch.asked.sum(1), torch.ones(len(pairs.prompts)))
     shares, followed = [], batch.followed.nanmean(1).tolist()
-    for pair, (prompt, row) in enumerate(zip(batch.prompt_of.tolist(), batch.clip_of.tolist(), strict=True)):
-        text, words, _ = batch.prompts[prompt]
-        clip = batch.clips[row]
-        facts = batches.shards[clip.shard].facts[clip.row]
+    for pair, (prompt, row) in enumerate(zip(pairs.prompt_of.tolist(), pairs.clip_of.tolist(), strict=True)):
+        text, words, _ = pairs.prompts[prompt]
+        clip = pairs.clips[row]
+        facts = batches.data.shards[clip.shard].facts[clip.row]
         asked = vowels_of(words)
         assert facts.vowels and not clip.damaged
         shares.append(np.mean([vowel == asked[place % len(asked)] for place, vowel in enumerate(facts.vowels)]))
-        assert text or batch.truth[pair, 0].item() == pytest.approx(shares[-1], abs=1e-6)
+        assert text or pairs.truth[pair, 0].item() == pytest.approx(shares[-1], abs=1e-6)
     assert np.corrcoef(shares, followed)[0, 1] > 0.9
-    assert batches.for_lyrics(step).prompts == batch.prompts
-    assert batches.for_lyrics(step + 1).prompts != batch.prompts
+    assert batches.for_lyrics(step).pairs.prompts == pairs.prompts
+    assert batches.for_lyrics(step + 1).pairs.prompts != pairs.prompts
 
 
 def test_lyrics_are_followed_where_the_vowel_is_theirs() -> None:
@@ -213,17 +269,21 @@ def test_lyrics_are_followed_where_the_vowel_is_theirs() -> None:
     assert np.isnan(followed_targets(["ah"], [], 0, 5)).all()
 
 
-def test_every_stage_has_its_losses(data: Path) -> None:
-    trainer = Trainer(data, OPTIONS)
-    trainer.listen()
-    trainer.step = OPTIONS.tower_steps
-    told = {stage: set(trainer.step_losses(stage)) for stage in ("towers", "lyrics", "preferences", "truth")}
+def test_every_stage_has_its_losses(folder: Path) -> None:
+    recipe = MiniRecipe(folder, OPTIONS)
+    recipe.begin("towers", lambda progress: None)
+    assert not (folder / "tokens").exists()
+    recipe.begin("lyrics", lambda progress: None)
+    told = {
+        stage: set(recipe.losses(stage, OPTIONS.tower_steps)) for stage in ("towers", "lyrics", "preferences", "truth")
+    }
     lessons = {"reading", "spelling"}
     assert told["towers"] == {"hearing", *lessons}
     assert told["lyrics"] == {"lyrics: preference", "lyrics: regression", "following", "asked", *lessons}
     assert told["preferences"] == told["lyrics"] | {"match", "preference"}
     assert told["truth"] == told["preferences"] | {"regression"}
-    assert [trainer.stage(step) for step in range(OPTIONS.steps)] == [
+    loop = Loop(recipe, folder, LoopOptions(), "cpu")
+    assert [loop.stage(step).name for step in range(loop.steps)] == [
         *(2 * ["towers"]), "lyrics", *(2 * ["preferences"]), *(2 * ["truth"])
     ]  # fmt: skip
 
@@ -235,4 +295,4 @@ def test_data_in_which_nothing_sings_is_refused(data: Path, tmp_path: Path) -> N
         shard = json.loads(path.read_text(encoding="utf-8"))
         path.write_text(json.dumps({**shard, "lyrics": len(shard["lyrics"]) * [""]}), encoding="utf-8")
     with pytest.raises(InvalidInput, match="no clip in .* sings; raise shards"):
-        Trainer(tmp_path, OPTIONS)
+        MiniRecipe(tmp_path, OPTIONS)

@@ -10,18 +10,17 @@ import io
 import logging
 import os
 import tempfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rerank.errors import InvalidInput, UnreadableAudio
 from rerank.files import cannot_write
-
-Waveform = NDArray[np.float32]
+from rerank.formats import mp3
+from rerank.formats.waveform import Waveform
 
 _FLAC_MAX_CHANNELS = 8
 _FLAC_ONE = 2**23
@@ -31,59 +30,57 @@ _UNKNOWN_LENGTH = 0x7FFF_0000  # from here on, the length in a WAV header is wha
 _UNKNOWN_FRAMES = 2**62  # likewise in the answer of the library
 _SYSTEM_ERROR = 2  # of libsndfile: the system refused to write
 
-_descriptor_lock = threading.Lock()
-
 logger = logging.getLogger("rerank")
 
 
-class Header(NamedTuple):
-    """What the header of an audio file says.
+class AudioFile:
+    """An audio file that is open for reading.
 
     Attributes:
-        sample_rate: in Hz.
-        channels: how many.
-        frames: samples of each channel.
-        estimated: whether decoding may give a few frames more or fewer: MP3 encoders do not agree on which of the
-            padding counts.
-    """
-
-    sample_rate: int
-    channels: int
-    frames: int
-    estimated: bool
-
-
-def header(path: Path) -> Header:
-    """Return what the header of an audio file says, without decoding its samples.
-
-    Raises:
-        UnreadableAudio: the file is missing, empty, not audio, or a WAV file that ends early.
-    """
-    with _opened(path) as file:
-        return _header(file, path)
-
-
-def decode(path: Path, limit: int | None = None) -> tuple[Waveform, int]:
-    """Return the waveform and the sample rate of an audio file.
-
-    Args:
         path: of the file.
-        limit: how many frames to decode at most.
+        sample_rate: in Hz.
+        channels: how many it has.
+        frames: samples of each channel.
+    """
+
+    def __init__(self, path: Path, file: Any) -> None:
+        self._file = file
+        self.path, self.sample_rate, self.channels, self.frames = path, file.samplerate, file.channels, file.frames
+        if self.frames >= _UNKNOWN_FRAMES:
+            raise UnreadableAudio(f"{path} does not say how long it is; convert it to WAV")
+
+    def decode(self) -> Waveform:
+        """Return its waveform.
+
+        Raises:
+            UnreadableAudio: it is damaged.
+        """
+        samples = self._file.read(dtype="float32", always_2d=True)
+        if len(samples) < self.frames:
+            raise UnreadableAudio(
+                f"{self.path} is damaged: only {len(samples)} of its {self.frames} samples can be decoded; get it again"
+            )
+        return np.ascontiguousarray(samples.T)
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[AudioFile]:
+    """Open an audio file; what the library refuses, now or when it decodes, is told in one line.
 
     Raises:
-        UnreadableAudio: as `header`; or the file is damaged.
+        UnreadableAudio: the file is missing, empty, not audio, a WAV file that ends early, or an MP3 file whose frames
+            are damaged.
     """
-    with _opened(path) as file:
-        told = _header(file, path)
-        samples = file.read(-1 if limit is None else limit, dtype="float32", always_2d=True)
-    least = told.frames if limit is None else min(told.frames, limit)
-    if told.estimated:
-        least = max(least - told.sample_rate // 2, 1)
-    if len(samples) < least:
-        raise UnreadableAudio(
-            f"{path} is damaged: only {len(samples)} of its {told.frames} samples can be decoded; get it again"
-        )
-    return np.ascontiguousarray(samples.T), told.sample_rate
+    import soundfile
+
+    _check_file(path)
+    try:
+        with _sound(path) as source, soundfile.SoundFile(source.fileno(), closefd=False) as file:
+            yield AudioFile(path, file)
+    except (soundfile.SoundFileError, OSError, MemoryError) as error:
+        reason = " ".join(getattr(error, "error_string", str(error)).split()).rstrip(".").lower()
+        reason = reason.removeprefix("error : ")
+        raise UnreadableAudio(f"cannot read {path} as audio ({reason}); give a WAV, FLAC, MP3 or OGG file") from error
 
 
 def encode(waveform: Waveform, sample_rate: int, suffix: str, name: str | Path) -> bytes:
@@ -141,31 +138,23 @@ def flac_samples(waveform: Waveform) -> Waveform:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """Open an audio file; what the library then refuses is told in one line."""
-    import soundfile
-
-    _check_file(path)
-    try:
-        if missing := _missing_bytes(path):
+def _sound(path: Path) -> Iterator[io.FileIO]:
+    """Open what the library is to read: the file, or of an MP3 file a copy of its sound stream."""
+    with open(path, "rb", buffering=0) as file:
+        if mp3.is_mp3(file, path.suffix):
+            file.seek(0)
+            with _nameless_file() as copy:
+                copy.write(mp3.stream(file.readall(), path))
+                copy.seek(0)
+                yield copy
+            return
+        file.seek(0)
+        if missing := _missing_bytes(file):
             raise UnreadableAudio(
                 f"{path} is damaged: {missing} bytes of its sound are missing at its end; get it again"
             )
-        # as bytes: a file name need not be UTF-8
-        with _quiet_codec(), soundfile.SoundFile(os.fsencode(path)) as file:
-            yield file
-    # soundfile asks for the missing parameters of headerless formats (.raw) by a TypeError
-    except (soundfile.SoundFileError, TypeError, OSError, MemoryError) as error:
-        # without the name, which the library repeats as bytes
-        reason = " ".join(getattr(error, "error_string", str(error)).split()).rstrip(".").lower()
-        reason = reason.removeprefix("error : ")
-        raise UnreadableAudio(f"cannot read {path} as audio ({reason}); give a WAV, FLAC, MP3 or OGG file") from error
-
-
-def _header(file: Any, path: Path) -> Header:
-    if file.frames >= _UNKNOWN_FRAMES:
-        raise UnreadableAudio(f"{path} does not say how long it is; convert it to WAV")
-    return Header(int(file.samplerate), int(file.channels), int(file.frames), file.format == "MP3")
+        file.seek(0)
+        yield file
 
 
 def _check_file(path: Path) -> None:
@@ -180,40 +169,18 @@ def _check_file(path: Path) -> None:
         raise UnreadableAudio(f"{path} is empty (0 bytes); record or export it again")
 
 
-def _missing_bytes(path: Path) -> int:
+def _missing_bytes(file: io.FileIO) -> int:
     """Return how many bytes the header of a WAV file promises beyond its end; 0 for files of other formats."""
-    with open(path, "rb") as file:
-        header = file.read(12)
-        if header[:4] != b"RIFF" or header[8:] != b"WAVE":
-            return 0
-        while len(chunk := file.read(8)) == 8:
-            length = int.from_bytes(chunk[4:], "little")
-            if chunk[:4] == b"data":
-                present = os.fstat(file.fileno()).st_size - file.tell()
-                return max(0, length - present) if length < _UNKNOWN_LENGTH else 0
-            file.seek(length + length % 2, os.SEEK_CUR)
+    header = file.read(12)
+    if header[:4] != b"RIFF" or header[8:] != b"WAVE":
+        return 0
+    while len(chunk := file.read(8)) == 8:
+        length = int.from_bytes(chunk[4:], "little")
+        if chunk[:4] == b"data":
+            present = os.fstat(file.fileno()).st_size - file.tell()
+            return max(0, length - present) if length < _UNKNOWN_LENGTH else 0
+        file.seek(length + length % 2, os.SEEK_CUR)
     return 0
-
-
-@contextlib.contextmanager
-def _quiet_codec() -> Iterator[None]:
-    """Keep the MP3 codec from printing to standard error: what it has to say, the exception says in one line.
-
-    It writes to the file descriptor itself, past `sys.stderr`; the lock keeps two threads from undoing each other.
-    """
-    with _descriptor_lock:
-        try:
-            kept = os.dup(2)
-        except OSError:  # standard error is closed: nothing to keep clean
-            yield
-            return
-        try:
-            with open(os.devnull, "wb") as nowhere:
-                os.dup2(nowhere.fileno(), 2)
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
 
 
 def _encode_wav(waveform: Waveform, sample_rate: int) -> bytes:

@@ -6,11 +6,12 @@ goes on with those that are missing. Each clip is stored twice, as it was made a
 **Conventions**: spectrograms are those of `LogMel` as `MiniAudioTower` reads them, float16 `[clips, mels, frames]`.
 """
 
-import io
 import json
 import multiprocessing
+import signal
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from rerank.corpus.captions import Split, captions
 from rerank.corpus.damage import DAMAGES, mix_with
 from rerank.corpus.lyrics import lyrics
 from rerank.corpus.prompts import sentence
+from rerank.errors import RerankError
 from rerank.files import make_folder, write_bytes
 from rerank.generators.synth import make
 from rerank.generators.synth.listen import listen
@@ -31,6 +33,7 @@ from rerank.generators.synth.truth import Facts
 from rerank.generators.synth.voice import vowels_of
 from rerank.generators.synth.words import Heard, read_text
 from rerank.models.mini import SAMPLE_RATE, MiniAudioTower
+from rerank.training.features import write_array
 
 DURATION = 10.0
 """Seconds of every clip."""
@@ -163,34 +166,46 @@ def render(
         processes: that work at the same time.
         on_progress: called after each shard.
         sung: all prompts have lyrics; the clips are others than those of the same seed without it.
+
+    Raises:
+        OutputError: a shard cannot be written.
+        RerankError: a process was killed.
     """
     make_folder(folder)
     first = seed * 100_000 + 50_000 * sung
     missing = [index for index in range(shards) if not (folder / f"{index:04d}.json").exists()]
     on_progress(shards - len(missing), shards)
     # fresh processes: a fork of one in which torch has threads may hang
-    with ProcessPoolExecutor(max_workers=processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+    fresh = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=fresh, initializer=_end_on_interrupt) as pool:
         jobs = [pool.submit(_write_shard, folder, index, prompts, first + index, sung) for index in missing]
         try:
             for done, job in enumerate(as_completed(jobs), start=1):
                 job.result()
                 on_progress(shards - len(missing) + done, shards)
+        except BrokenProcessPool as error:
+            raise RerankError(
+                "a process that rendered data was killed, perhaps for want of memory; what is rendered stays, the same "
+                "run goes on from there"
+            ) from error
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _end_on_interrupt() -> None:
+    """Let Ctrl-C, which a terminal sends to all processes of a command, end this one without a word."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _write_shard(folder: Path, index: int, prompts: int, seed: int, sung: bool) -> None:
     torch.set_num_threads(1)
     shard = render_shard(seed, prompts, sung=sung)
     for name in ("clean", "damaged"):
-        content = io.BytesIO()
-        np.save(content, getattr(shard, name))
-        write_bytes(folder / f"{index:04d}.{name}.npy", content.getvalue())
+        write_array(folder / f"{index:04d}.{name}.npy", getattr(shard, name))
     document = {name: value for name, value in asdict(shard).items() if name not in ("clean", "damaged")}
-    write_bytes(
-        folder / f"{index:04d}.json", json.dumps(document).encode()
-    )  # written last: a shard with it is complete
+    # written last: a shard with it is complete
+    write_bytes(folder / f"{index:04d}.json", json.dumps(document).encode())
 
 
 def load(folder: Path, index: int) -> Shard:

@@ -12,19 +12,21 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from rerank.audio import Audio, as_stored
 from rerank.data import Candidate, Prompt
 from rerank.errors import GenerationFailed, RerankError, RewardFailed, UnreadableAudio, one_line
 from rerank.filters import Duplicates, Filters, reward_fault, sound_fault
-from rerank.panel import Panel
-from rerank.ranking import Ranking, Settings, Status
-from rerank.reporting import ProgressCallback, Reporter
+from rerank.ranking import Settings, Status
 from rerank.run_folder import RunFolder
+from rerank.runs.events import Ended, Event, Made, Scored, SetAside
+from rerank.runs.memory import RunMemory
+from rerank.runs.panel import Panel
+from rerank.runs.reporting import ProgressCallback, Reporter
+from rerank.runs.stopping import STOPS, CallbackFailed, Stop
 from rerank.scoring import Rewards, not_finite
-from rerank.stopping import STOPS, CallbackFailed, Stop
 
 _GRACE = 0.8  # seconds in which what is finished is still scored after a stop
 
@@ -32,39 +34,6 @@ _OF_FILTERS = {"not_finite", "silent", "clipped", "dc_offset", "short", "duplica
 _OF_REWARDS = {"floor", "reward_failed", "reward_not_finite", "not_scored", "no_axis"}
 
 logger = logging.getLogger("rerank")
-
-
-@dataclass(frozen=True)
-class Made:
-    """A candidate was made or read, and stored where the run has a folder."""
-
-    candidate: Candidate
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A candidate has its rewards."""
-
-    candidate: Candidate
-
-
-@dataclass(frozen=True)
-class SetAside:
-    """A candidate will not be ranked; it says why."""
-
-    candidate: Candidate
-
-
-@dataclass(frozen=True)
-class Ended:
-    """The run is over, and this is its ranking."""
-
-    ranking: Ranking
-
-
-Event = Made | Scored | SetAside | Ended
-
-EventCallback = Callable[[Event], None]
 
 
 class Run:
@@ -98,19 +67,15 @@ class Run:
         stop: Stop | None = None,
         on_progress: ProgressCallback | None = None,
     ) -> None:
-        self.prompt, self.settings = prompt, settings
-        self.status: Status = "running"
         self.stop = stop or Stop()
         self.report = Reporter(on_progress, self.stop, settings.n, known=len(known or {}))
-        self._panel, self._filters, self._folder = panel, filters, folder
-        self._known = dict(known or {})
-        self._heard_before, self._until_done = heard_before, until_done
+        self._generator = settings.generator
+        self._panel, self._filters, self._heard_before = panel, filters, heard_before
+        self._memory = RunMemory(prompt, settings, folder, known or {}, until_done, panel.named)
         self._duplicates = Duplicates(filters.duplicate)
-        self._candidates: list[Candidate] = []
-        self._stored = 0  # how many of them are on disk, if they go there
+        self._asked = panel.asked_with(prompt)
         self._waiting: list[tuple[int, Audio]] = []  # places of candidates that have no rewards yet
         self._taken = 0  # candidates from the source
-        self._asked = panel.asked_with(prompt)
         self._scoring = False
         self._asked_for, self._failures = 0, list[str]()
         self._seconds = {"generating": 0.0, "rewarding": 0.0}
@@ -128,25 +93,28 @@ class Run:
             KeyboardInterrupt: a signal or a callback asked to stop before the first candidate.
             OutputError: the run cannot be stored.
         """
+        status: Status = "done"
         with self.stop.listening(), self._kept_on_failure():
-            self._remember(at_once=True)
+            self._memory.write(at_once=True)
             try:
                 yield from self._collect_all(source, duration)
                 yield from self._score(rest=True)
             except STOPS as stop:
-                self.status = "interrupted"
+                status = "interrupted"
                 yield from self._after(stop)
-            ranking = self._end()
+            self._check_rewarded()
+            ranking = self._memory.end(status, "interrupted before it")
         yield Ended(ranking)
 
     def _after(self, stop: BaseException) -> Iterator[Event]:
         """Have what is finished scored, if there is time, unless the stop came while some were being scored already."""
-        if not any(candidate.audio for candidate in self._candidates) and not self.stop.by_flag(stop):
+        memory = self._memory
+        if not memory.has_audio() and not self.stop.by_flag(stop):
             raise KeyboardInterrupt
         self.stop.heed()
-        self._store()
-        logger.warning("interrupted: ranking the %d finished", len(self._candidates))
-        if not self._scoring or not any(candidate.rewards for candidate in self._candidates):
+        memory.store()
+        logger.warning("interrupted: ranking the %d finished", len(memory.candidates) + len(memory.known))
+        if not self._scoring or not any(candidate.rewards for candidate in memory.candidates):
             with contextlib.suppress(*STOPS):
                 yield from self._score(rest=True, until=time.monotonic() + _GRACE)
 
@@ -154,17 +122,17 @@ class Run:
         self.report.begin("generating")
         for candidate in self._in_order(source):
             yield from self._collect(candidate, duration)
-            self.report.finished("generating", len(self._candidates))
+            self.report.finished("generating", len(self._memory.candidates))
             # those that the generator has finished come first: they would be lost to a stop while others are scored
             if self.report.ready <= self._taken:
                 yield from self._score()
-        made = len(self._candidates)
-        failed = sum(candidate.set_aside is not None for candidate in self._candidates)
-        if not any(candidate.audio for candidate in self._candidates):
-            raise self._nothing_made()
-        if self.settings.generator is not None:
-            name, seconds = self.settings.generator, self._seconds["generating"]
-            logger.info("generated %d candidates with %s in %.2f s, %d set aside", made, name, seconds, failed)
+        candidates = self._memory.candidates
+        if not any(candidate.audio for candidate in candidates):
+            raise _nothing_made(candidates, self._generator)
+        if self._generator is not None:
+            failed = sum(candidate.set_aside is not None for candidate in candidates)
+            told = (len(candidates), self._generator, self._seconds["generating"], failed)
+            logger.info("generated %d candidates with %s in %.2f s, %d set aside", *told)
 
     def _in_order(self, source: Iterable[Candidate]) -> Iterator[Candidate]:
         """Yield the candidates of the source, and those known before at their places among them.
@@ -172,11 +140,11 @@ class Run:
         The filter for duplicates compares with those of lower index: a run that was stopped and gone on with is filtered
         as one that was not.
         """
-        upcoming = iter(source)
+        upcoming, known = iter(source), self._memory.known
         while True:
-            place = len(self._candidates)
-            if place in self._known:
-                yield self._known[place]
+            place = len(self._memory.candidates)
+            if place in known:
+                yield known[place]
                 continue
             started = time.perf_counter()
             with self.stop.interruptible():
@@ -186,13 +154,13 @@ class Run:
                 break
             self._taken += 1
             yield candidate
-        for index in sorted(self._known):
-            yield self._known[index]
+        for index in sorted(known):
+            yield known[index]
 
     def _collect(self, candidate: Candidate, duration: float | None) -> Iterator[Event]:
         """Filter and store one candidate; it then waits for its rewards, has them already, or is set aside."""
-        new = self._known.pop(candidate.index, None) is None
-        candidate = replace(candidate, rewards=self._panel.named(candidate.rewards))
+        memory = self._memory
+        new = memory.known.pop(candidate.index, None) is None
         if not new:
             candidate = _asked_again(candidate, heard=self._heard_before)
         lacks = self._panel.lacks(candidate.rewards)
@@ -210,26 +178,20 @@ class Run:
         if candidate.set_aside is None and not lacks:
             unscored = None if candidate.rewards else "not scored: no reward model was asked about it"
             candidate = replace(candidate, set_aside=unscored or reward_fault(candidate.rewards, self._filters))
-        place = len(self._candidates)
+        if audio is not None and new and memory.is_stored:
+            candidate = replace(candidate, audio=audio)  # read once, not again for its file
+        place = len(memory.candidates)
         # first collected, then stored: what stops between the two loses nothing
-        self._candidates.append(candidate)
+        memory.candidates.append(candidate)
         if waits and audio is not None:
             self._waiting.append((place, audio))
-        self._store()
-        self._remember()
-        candidate = self._candidates[place]
+        memory.store()
+        memory.write()
+        candidate = memory.candidates[place]
         if new and candidate.audio is not None:
             yield Made(candidate)
         if candidate.set_aside is not None:
             yield SetAside(candidate)
-
-    def _store(self) -> None:
-        """Write every candidate that no file of the run holds yet."""
-        for place in range(self._stored, len(self._candidates)):
-            candidate = self._candidates[place]
-            if self._folder is not None and not candidate.is_removed:
-                self._candidates[place] = self._folder.stored(candidate)
-            self._stored = place + 1
 
     def _score(self, *, rest: bool = False, until: float = math.inf) -> Iterator[Event]:
         """Have those that wait scored in groups: full groups, or the `rest` too; none is begun after `until`."""
@@ -240,7 +202,7 @@ class Run:
             self.report.begin("rewarding")
             group = self._waiting[:size]
             started = time.perf_counter()
-            known = [self._candidates[place].rewards for place, _ in group]
+            known = [self._memory.candidates[place].rewards for place, _ in group]
             results = self._asked([audio for _, audio in group], known)
             for place, _ in group:
                 with self.stop.interruptible():
@@ -248,33 +210,28 @@ class Run:
                 candidate = self._with_rewards(place, rewards, faults)
                 self._waiting.pop(0)
                 yield Scored(candidate) if candidate.set_aside is None else SetAside(candidate)
-                self.report.finished("rewarding", len(self._candidates) - len(self._waiting))
+                self.report.finished("rewarding", len(self._memory.candidates) - len(self._waiting))
             self._seconds["rewarding"] += time.perf_counter() - started
-            self._remember()
+            self._memory.write()
             self._scoring = False
 
     def _with_rewards(self, place: int, rewards: Rewards, faults: Mapping[str, str]) -> Candidate:
         """Give a candidate its rewards, or set it aside."""
         self._asked_for += 1
-        candidate = self._candidates[place]
+        reasons = self._memory.candidates[place].reasons
         finite = {axis: _finite(reward) for axis, reward in rewards.items()}
         fault = not_finite(rewards) or reward_fault(finite, self._filters)
         told = [f"{name} gave no reward: {why.removeprefix('reward failed: ')}" for name, why in faults.items()]
+        if len(faults) == len(self._panel.infos):
+            self._failures.append(next(iter(faults.values())))
         if faults and not finite:
-            fault = next(iter(faults.values())) if len(faults) == 1 else f"reward failed: {'; '.join(told)}"
-            self._failures.append(fault)
+            fault = self._failures[-1] if len(faults) == 1 else f"reward failed: {'; '.join(told)}"
         elif faults:
-            candidate = replace(candidate, reasons=(*candidate.reasons, *told))
-        candidate = replace(candidate, rewards=finite, set_aside=fault)
-        self._candidates[place] = candidate
-        return candidate
+            reasons = (*reasons, *told)
+        return self._memory.update(place, rewards=finite, set_aside=fault, reasons=reasons)
 
-    def _end(self) -> Ranking:
-        """Rank and store what was collected.
-
-        Raises:
-            RewardFailed: every candidate failed.
-        """
+    def _check_rewarded(self) -> None:
+        """Raise RewardFailed where the reward models failed on all that they were asked about."""
         name = self._panel.name
         if self._failures and len(self._failures) == self._asked_for and not self._waiting:
             raise RewardFailed(
@@ -282,80 +239,29 @@ class Run:
             )
         if self._asked_for:
             logger.info("rewarded %d candidates with %s in %.2f s", self._asked_for, name, self._seconds["rewarding"])
-        if self.status == "running":
-            self.status = "done"
-        self._set_unscored_aside("interrupted before it")
-        ranking = self.ranking()
-        if self._folder is None:
-            return ranking
-        return self._stored_in(self._folder, ranking)
-
-    def _stored_in(self, folder: RunFolder, ranking: Ranking) -> Ranking:
-        ranking = ranking.stored_in(folder, complete=self.status == "done")
-        if folder.place != folder.path:
-            logger.warning("%s keeps its earlier run; what the new one made is in %s", folder.path, folder.place)
-        return ranking
-
-    def ranking(self) -> Ranking:
-        """Return the ranking of what there is by now."""
-        known = (replace(one, rewards=self._panel.named(one.rewards)) for one in self._known.values())
-        settings, status = self.settings, self.status
-        if self._until_done is not None:
-            before, status = self._until_done
-            settings = settings if self.status == "done" else before
-        return Ranking.of(self.prompt, [*self._candidates, *known], settings, status)
-
-    def _remember(self, *, at_once: bool = False) -> None:
-        """Store the document of the run, as often as that takes little of its time."""
-        if self._folder is not None and (at_once or self._folder.due()):
-            self._folder.write(self.ranking().to_dict(self._folder.place))
 
     @contextlib.contextmanager
     def _kept_on_failure(self) -> Iterator[None]:
         """Where the block fails, store what there is, as far as that is possible, with the reason for what is not."""
         try:
             yield
-        except GeneratorExit:  # whoever took the events wants no more
-            self.status = "interrupted"
-            self._keep("interrupted before it")
-            raise
-        except KeyboardInterrupt:
-            self._keep("interrupted before it")
+        except (GeneratorExit, KeyboardInterrupt):  # whoever took the events wants no more
+            self._memory.keep("interrupted", "interrupted before it")
             raise
         except CallbackFailed as failed:
-            self.status = "failed"
-            self._keep(one_line(failed.error))
+            self._memory.keep("failed", one_line(failed.error))
             raise failed.error from None
         # whatever it is: it goes on to the caller
         except Exception as error:
-            self.status = "failed"
-            self._keep(str(error) if isinstance(error, RerankError) else one_line(error))
+            self._memory.keep("failed", str(error) if isinstance(error, RerankError) else one_line(error))
             raise
 
-    def _keep(self, reason: str) -> None:
-        if self._folder is None:
-            return
-        if not any(candidate.audio for candidate in (*self._candidates, *self._known.values())):
-            self._folder.abandon()
-            return
-        # the disk may be what failed: then the first error tells more than the second
-        with contextlib.suppress(Exception):
-            self._set_unscored_aside(reason)
-            self._stored_in(self._folder, self.ranking())
 
-    def _set_unscored_aside(self, reason: str) -> None:
-        for place, candidate in enumerate(self._candidates):
-            if candidate.set_aside is None and not candidate.rewards:
-                self._candidates[place] = replace(candidate, set_aside=f"not scored: {reason}")
-
-    def _nothing_made(self) -> RerankError:
-        first = self._candidates[0].set_aside or "" if self._candidates else "there was none"
-        if self.settings.generator is None:
-            return UnreadableAudio(first.removeprefix("cannot be read: "))
-        name = self.settings.generator
-        return GenerationFailed(
-            f"generator {name!r} failed on all {len(self._candidates)} candidates; the first: {first}"
-        )
+def _nothing_made(candidates: Sequence[Candidate], generator: str | None) -> RerankError:
+    first = candidates[0].set_aside or "" if candidates else "there was none"
+    if generator is None:
+        return UnreadableAudio(first.removeprefix("cannot be read: "))
+    return GenerationFailed(f"generator {generator!r} failed on all {len(candidates)} candidates; the first: {first}")
 
 
 def _asked_again(candidate: Candidate, *, heard: bool) -> Candidate:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from rerank.data import Prompt, path_text
-from rerank.entry import Kind
 from rerank.errors import InvalidInput, OutputError, RerankError, one_line
 from rerank.files import as_path, claimed, make_folder, write_bytes
 from rerank.manifest import INDEX, PromptEntry
+from rerank.names.entry import Kind
 from rerank.ranking import Ranking
 from rerank.registry import load
 from rerank.run_folder import to_json

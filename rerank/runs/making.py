@@ -9,7 +9,7 @@ from rerank.audio import Audio
 from rerank.data import Candidate, Prompt
 from rerank.errors import RerankError, one_line
 from rerank.protocols import Generator, GeneratorInfo
-from rerank.reporting import Reporter
+from rerank.runs.reporting import Reporter
 
 logger = logging.getLogger("rerank")
 

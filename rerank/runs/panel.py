@@ -5,17 +5,24 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 from rerank.audio import Audio
 from rerank.data import Prompt
 from rerank.errors import InvalidInput
 from rerank.protocols import Axis, Reward, RewardInfo
 from rerank.ranking import Settings
+from rerank.registry import known_info, load, resolve
+from rerank.request import Request
 from rerank.rules import Rule, normalise_weights
 from rerank.scoring import Rewards, Scorer
 
 logger = logging.getLogger("rerank")
+
+
+RewardChoice = str | Path | Reward | Sequence[str | Path | Reward]
+"""What stands for reward models in the Python API."""
 
 
 class Panel:
@@ -176,3 +183,39 @@ def _axes_of(known: Settings | None, name: str) -> Iterable[str]:
     if len(known.rewards) == 1:
         return list(known.weights)
     return [axis for axis in known.weights if axis.startswith(f"{name}.")]
+
+
+def resolve_rewards(reward: RewardChoice) -> list[object]:
+    """Return what is chosen as reward models, each found by its name and not loaded.
+
+    Raises:
+        InvalidInput: there is none, or one cannot be found.
+    """
+    choices = list(reward) if isinstance(reward, list | tuple) else [reward]
+    if not choices:
+        raise InvalidInput("the list of reward models is empty; name at least one")
+    return [resolve("reward", choice) for choice in choices]
+
+
+def check_known_axes(request: Request, rewards: Sequence[object]) -> None:
+    """Refuse wrong weights and floors as far as the axes are known before anything is loaded.
+
+    Args:
+        request: what is asked for.
+        rewards: as `resolve_rewards` returns them.
+
+    Raises:
+        UnknownName: a weight or a floor is for an axis that there is not.
+    """
+    infos = [known_info("reward", reward) for reward in rewards]
+    if all(isinstance(info, RewardInfo) for info in infos):
+        request.check_axes(Panel.axes_of(cast(list[RewardInfo], infos)))
+
+
+def load_rewards(rewards: Sequence[object], request: Request) -> list[Reward]:
+    """Return reward models, loaded.
+
+    Raises:
+        RerankError: one cannot be loaded.
+    """
+    return [cast(Reward, load("reward", reward, {}, offered=request.offered)) for reward in rewards]

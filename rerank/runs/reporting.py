@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from rerank.protocols import Progress
-from rerank.stopping import CallbackFailed, Stop
+from rerank.runs.stopping import CallbackFailed, Stop
 
 ProgressCallback = Callable[[Progress], None]
 
