@@ -79,6 +79,9 @@ def export(
     best = _best(ranking, top)
     place = as_path("folder", folder)
     width = max(2, len(str(len(best))))
+    for one in best:
+        if one.is_removed:
+            raise InvalidInput(f"{_called(one)}: its file was removed from the run, so there is nothing to copy")
     targets = [place / f"{one.rank:0{width}}-{_label(one)}.{format}" for one in best]
     _check_free(targets, ranking, overwrite)
     # all of them before the first is written

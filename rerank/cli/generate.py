@@ -55,7 +55,7 @@ def generate(
         str,
         typer.Argument(
             help="What the music should be, in English. One that begins with a dash comes last, after two: -- '-5 dB'.",
-            metavar="[PROMPT]",
+            metavar="PROMPT",
         ),
     ] = "",
     lyrics: Lyrics = None,
@@ -86,7 +86,8 @@ def generate(
 ) -> None:
     """Make N candidates for PROMPT and rank them.
 
-    Writes DIR/ranking.json and DIR/candidates/. Ctrl-C stops early and ranks what is finished.
+    Writes DIR/ranking.json and DIR/candidates/ from the first candidate on.
+    Ctrl-C stops early and ranks what is finished; --resume goes on.
     """
     start_logging(verbose)
     for option, given in (("--overwrite", overwrite), ("--resume", resume), ("--prompts", prompts is not None)):

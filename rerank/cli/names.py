@@ -21,7 +21,7 @@ def models(
     name: Annotated[
         str | None,
         typer.Argument(
-            help="Say more of this one: licence, size, axes, options.", metavar="[NAME]", autocompletion=complete.models
+            help="Say more of this one: licence, size, axes, options.", metavar="NAME", autocompletion=complete.models
         ),
     ] = None,
 ) -> None:

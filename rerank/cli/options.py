@@ -205,7 +205,7 @@ Files = Annotated[
     typer.Argument(
         help="Audio files (WAV, FLAC, MP3, OGG), folders of them, or manifests: .csv or .jsonl files with path, and "
         "prompt, lyrics, reference where each file has its own.",
-        metavar="FILE...",
+        metavar="FILE",
     ),
 ]
 RunName = Annotated[str, typer.Argument(help="Folder of a run.", metavar="RUN")]

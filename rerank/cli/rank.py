@@ -64,8 +64,12 @@ def rank(
 ) -> None:
     """Rank audio made elsewhere for a prompt, or a run again.
 
-    FILE may be the folder of a run: it is ranked again for its own prompt, and stays as it is unless -o names it. Under
-    other weights, filters or another rule nothing is scored again; --reward adds the axes of another reward model.
+    FILE may be the folder of a run: it is ranked again for its own prompt,
+    and stays as it is unless -o names it. Under other weights, filters or
+    another rule nothing is scored again; --reward adds axes to it.
+
+    Where a manifest gives several prompts, each has a ranking of its own.
+    Files that cannot be read are named at the end; the exit status is then 1.
     """
     from rerank.manifest import by_prompt, takes
 
@@ -108,6 +112,7 @@ def _rank_each(groups: "dict[PromptParts, list[Take]]", chosen: dict[str, Any], 
         def rank_one(prompt: "Prompt", entry: PromptEntry, folder: Path | None) -> "Ranking":
             chosen["reward"] = loaded_once("reward", chosen["reward"], chosen["device"])
             audio = [take.path for take in entries[entry]]
-            return rerank.rank(audio, prompt, output=folder, on_progress=on_progress, **chosen)
+            top_k = chosen["top_k"] and min(chosen["top_k"], len(audio))
+            return rerank.rank(audio, prompt, output=folder, on_progress=on_progress, **{**chosen, "top_k": top_k})
 
         return for_each(list(entries), rank_one, output, again=chosen["overwrite"])

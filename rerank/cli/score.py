@@ -52,7 +52,7 @@ def score(
 ) -> None:
     """Print the rewards of audio for a prompt, without ranking or filtering.
 
-    A file that cannot be read or scored is named at the end, and the exit status is then 1.
+    Files that have no rewards are named at the end; the exit status is then 1.
     """
     from rerank.manifest import by_prompt, takes
 
@@ -142,5 +142,5 @@ def _print(results: "Sequence[tuple[str, Rewards | RerankError]]", csv: Path | N
         print_document(to_json({"scores": entries}))
     else:
         print_scores([path for path, _ in scored], [rewards for _, rewards in scored])
-    for path, error in faults:
-        say(f"not scored: {path}: {error}")
+    for _, error in faults:
+        say(f"not scored: {error}")

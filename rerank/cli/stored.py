@@ -25,17 +25,18 @@ def show(
 ) -> None:
     """Print a stored run, also one that is unfinished.
 
-    With --verify the exit status is 1 where a file is missing or is not what was stored.
+    With --verify the exit status is 1 where a file is missing or another.
     """
     from rerank.run_folder import to_json
     from rerank.runs.many import read_index
 
     start_logging(verbose=False)
+    run = os.path.dirname(run) or "." if os.path.isfile(run) else run
     index = None if _is_run(run) else read_index(run)
     if index is not None:
         document, runs = index, [os.path.join(run, entry["id"]) for entry in index["prompts"]]
         if not as_json:
-            print_index(index, run)
+            print_index(index)
     else:
         ranking = rerank.load(run)
         document, runs = ranking.to_dict(run), [run]
@@ -49,7 +50,7 @@ def show(
 
 
 def _is_run(folder: str) -> bool:
-    return os.path.isfile(folder) or os.path.exists(os.path.join(folder, "ranking.json"))
+    return os.path.exists(os.path.join(folder, "ranking.json"))
 
 
 def _verify(runs: Sequence[str]) -> None:
@@ -77,7 +78,7 @@ def _print_settings(ranking: "Ranking") -> None:
         "generator": settings.generator or "",
         "reward": f"{settings.reward}; {settings.rule} of {weights}",
     }
-    given = {name: " ".join(shown(text).split()) for name, text in facts.items() if text}
+    given = {name: shown(" ".join(text.split())) for name, text in facts.items() if text}
     print_columns([Column("", list(given)), Column("", list(given.values()))], titles=False)
 
 

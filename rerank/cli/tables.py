@@ -58,14 +58,21 @@ def print_columns(columns: Sequence[Column], like: Sequence[Column] = (), *, tit
         table.add_column(column.title, justify=justify, no_wrap=column.number, overflow="fold", min_width=least)
     for row in zip(*(column.cells for column in columns), strict=True):
         table.add_row(*map(Text, row))  # as text: a name may hold what rich takes for markup
-    Console(width=_width()).print(table)
+    console = Console(width=_width())
+    if sys.stdout.isatty():
+        console.print(table)
+        return
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().removesuffix("\n").split("\n"):
+        typer.echo(line.rstrip())
 
 
 def print_ranking(ranking: "Ranking") -> None:
     """Print a ranking: the best first, then what was set aside and why, then where the files are."""
     made = ranking.settings.seed is not None
     sources = _names([None if made else one.source for one in ranking])
-    files = _names([one.path if one.path != one.source else None for one in ranking])
+    files = _names([one.path if one.path != one.source else None for one in ranking], missing="removed")
     left = [
         Column("rank", [str(one.rank) for one in ranking], number=True),
         Column("combined", [number(one.combined) for one in ranking], number=True),
@@ -95,10 +102,11 @@ def print_outcomes(outcomes: "Outcomes", folder: str | None) -> None:
                 print_ranking(outcome.ranking)
             typer.echo()
         return
-    print_index(outcomes.to_dict(Path(folder)), folder)
+    print_index(outcomes.to_dict(Path(folder)))
+    typer.echo(f"written to {shown(folder)}")
 
 
-def print_index(document: Mapping[str, Any], folder: str) -> None:
+def print_index(document: Mapping[str, Any]) -> None:
     """Print what became of many prompts, as the document of `index.json` says it."""
     each = document["prompts"]
     best = [entry["best"] or {"combined": None, "path": None} for entry in each]
@@ -112,7 +120,6 @@ def print_index(document: Mapping[str, Any], folder: str) -> None:
             Column("its file", [shown(one["path"] or "-") for one in best]),
         ]
     )
-    typer.echo(f"written to {shown(folder)}")
 
 
 def print_scores(paths: Sequence[str], scores: Sequence[Mapping[str, float | None]]) -> None:
@@ -178,16 +185,21 @@ class _Names:
     folder: str = ""
 
 
-def _names(paths: Sequence[Path | None]) -> _Names:
-    """Return the names of paths: in full, or on a terminal without the folder that they share."""
-    full = ["" if path is None else str(path) for path in paths]
+def _names(paths: Sequence[Path | None], missing: str = "") -> _Names:
+    """Return the names of paths: in full, or on a terminal without the folder that they share.
+
+    `missing` stands for a path that is None, where there are others; without others there is nothing to name.
+    """
+    full = [str(path) for path in paths if path is not None]
     folder = ""
-    if sys.stdout.isatty() and any(full):
-        parents = {os.path.dirname(path) for path in full if path}
-        absolute = {os.path.isabs(parent) for parent in parents}
-        if len(absolute) == 1:
-            folder = os.path.commonpath(parents) if all(parents) else ""
-    texts = [shown(os.path.relpath(path, folder) if folder and path else path) for path in full]
+    if sys.stdout.isatty() and full:
+        parents = {os.path.dirname(path) for path in full}
+        if all(parents) and len({os.path.isabs(parent) for parent in parents}) == 1:
+            folder = os.path.commonpath(parents)
+    texts = [
+        shown(os.path.relpath(path, folder) if folder else str(path)) if path is not None else missing if full else ""
+        for path in paths
+    ]
     return _Names(texts, shown(folder))
 
 
