@@ -151,7 +151,8 @@ class RunFolder:
         """
         try:
             for path in self._unsynced:
-                sync(path)
+                with contextlib.suppress(FileNotFoundError):  # deleted by somebody else
+                    sync(path)
             if self._unsynced:
                 sync(self.place / "candidates")
         except OSError as error:
