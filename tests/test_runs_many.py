@@ -10,8 +10,8 @@ import rerank
 from rerank.data import Prompt
 from rerank.errors import GenerationFailed, InvalidInput, OutputError
 from rerank.manifest import PromptEntry, PromptParts
-from rerank.many import Outcomes, for_each, loaded_once, read_index
 from rerank.ranking import Ranking
+from rerank.runs.many import Outcomes, for_each, loaded_once, read_index
 from tests.conftest import ToyGenerator, ToyReward
 
 ENTRIES = [PromptEntry(name, PromptParts(text)) for name, text in (("a", "slow"), ("b", "fast"), ("c", "odd"))]
