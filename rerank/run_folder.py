@@ -151,7 +151,8 @@ class RunFolder:
         """
         try:
             for path in self._unsynced:
-                sync(path)
+                with contextlib.suppress(FileNotFoundError):  # deleted by somebody else
+                    sync(path)
             if self._unsynced:
                 sync(self.place / "candidates")
         except OSError as error:
@@ -281,7 +282,7 @@ def remove_takes(
         OutputError: it cannot be done.
     """
     named = {one.index: (one.path, one.sha256) for one in going if swap.is_own(folder.path, one.path, one.sha256)}
-    left = [_removed(one) if one.index in named else one for one in candidates]
+    left = [without_file(one) if one.index in named else one for one in candidates]
     folder.write(document(left))
     for path, digest in named.values():
         try:
@@ -291,7 +292,8 @@ def remove_takes(
     return left
 
 
-def _removed(candidate: Candidate) -> Candidate:
+def without_file(candidate: Candidate) -> Candidate:
+    """Return a candidate whose file is no more: what it was is known, what it sounded like is not."""
     audio = candidate.audio
     if audio is not None:
         audio = Audio.stored(

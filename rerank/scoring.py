@@ -11,8 +11,7 @@ from rerank.data import Prompt, check_whole
 from rerank.errors import RerankError, RewardFailed, one_line
 from rerank.protocols import PreparedPrompt, Reward
 
-_BATCH = 4  # candidates scored together: enough to fill a processor, few enough for its memory
-_MAX_BATCH = 1024
+_MAX_BATCH_SIZE = 1024
 
 Rewards = dict[str, float | None]
 
@@ -30,8 +29,8 @@ class Scorer:
 
     def __init__(self, reward: Reward, prompt: Prompt) -> None:
         self._reward, self._prompt = reward, prompt
-        size = getattr(reward.info, "batch_size", _BATCH)
-        check_whole(f"batch_size of reward model {reward.info.name!r}", size, 1, _MAX_BATCH)
+        size = reward.info.batch_size
+        check_whole(f"batch_size of reward model {reward.info.name!r}", size, 1, _MAX_BATCH_SIZE)
         self._batches = Batches(int(size))  # what it learns of the memory holds for all candidates
 
     def __call__(self, audio: Sequence[Audio]) -> Iterator[Rewards | str]:

@@ -13,6 +13,9 @@ import pytest
 from rerank.audio import Audio
 from rerank.data import Candidate, Prompt
 from rerank.protocols import Axis, Condition, GeneratorInfo, Progress, RewardInfo
+from rerank.threads import wait_passively
+
+wait_passively()  # tests run beside each other, and start processes of their own
 
 # how long one example takes says nothing on a busy machine
 hypothesis.settings.register_profile("rerank", deadline=None)

@@ -247,6 +247,39 @@ def test_only_the_best_keep_their_files(tmp_path: Path) -> None:
         rerank.generate("piano", 5, keep=1)
 
 
+def test_a_take_that_is_deleted_while_the_run_goes_on_is_not_listed_as_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Deleted(ToyGenerator):
+        def generate(self, *args: Any, **options: Any) -> Any:
+            for candidate in super().generate(*args, **options):
+                if candidate.seed == 4:
+                    (tmp_path / "run" / "candidates" / "001-seed1.flac").unlink()
+                yield candidate
+
+    found = generate(tmp_path / "run", 6, generator=Deleted())
+    assert {one.index for one in found.candidates if one.path is None} == {1} and len(found) == 6
+    assert "001-seed1.flac is gone" in caplog.text
+    assert {one["index"] for one in document(tmp_path / "run")["candidates"] if one["path"] is None} == {1}
+
+
+def test_a_generator_that_uses_its_buffer_again_gives_different_takes(tmp_path: Path) -> None:
+    class Reusing(ToyGenerator):
+        def generate(self, *args: Any, **options: Any) -> Any:
+            buffer = np.empty((2, 8000), np.float32)
+            for candidate in super().generate(*args, **options):
+                assert candidate.audio is not None
+                buffer[:] = candidate.audio.waveform * (1 if candidate.seed else 9)  # one beyond full scale, too
+                yield replace(candidate, audio=rerank.Audio(buffer, 16_000))
+
+    for options in ({}, {"output": tmp_path / "run"}):
+        chosen: dict[str, Any] = {"filters": Filters.off(), **options}
+        found = rerank.generate("piano", 4, generator=Reusing(), reward=ToyReward(), duration=0.5, **chosen)
+        assert len({one.rewards["musicality"] for one in found}) == 4
+        heard = {one.index: one.audio.waveform.tobytes() for one in found if one.audio}
+        assert len(set(heard.values())) == 4
+
+
 def test_two_runs_at_once_do_not_share_a_folder(tmp_path: Path) -> None:
     class Meanwhile(ToyGenerator):
         def generate(self, *args: Any, **options: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,6 @@ import pytest
 from rerank.audio import Audio
 from rerank.data import Prompt
 from rerank.errors import InvalidInput, RewardFailed
-from rerank.protocols import RewardInfo
 from rerank.scoring import Scorer, not_finite, score_each
 from tests.conftest import ToyReward, notes
 
@@ -71,12 +71,12 @@ def test_after_a_lack_of_memory_all_later_batches_are_small() -> None:
     assert reward.sizes == [4, 2, 2, 2, 2, 1]
 
 
-def test_batches_are_of_the_size_that_the_reward_model_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_are_of_the_size_that_the_reward_model_says() -> None:
     reward = Batched()
-    monkeypatch.setattr(RewardInfo, "batch_size", 6, raising=False)
+    reward.info = replace(reward.info, batch_size=6)
     list(score_each(reward, PROMPT, AUDIO))
     assert reward.sizes == [6, 3]
-    monkeypatch.setattr(RewardInfo, "batch_size", 0, raising=False)
+    reward.info = replace(reward.info, batch_size=0)
     with pytest.raises(InvalidInput, match="batch_size of reward model 'toy' must be a whole number from 1"):
         Scorer(reward, PROMPT)
 

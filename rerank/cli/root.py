@@ -20,6 +20,7 @@ from rerank.cli.rank import rank
 from rerank.cli.research import eval_app, train_app
 from rerank.cli.score import score
 from rerank.cli.stored import export, show
+from rerank.threads import wait_passively
 
 app = typer.Typer(
     cls=Group,
@@ -51,6 +52,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # under nohup it is
         signal.signal(signal.SIGHUP, signal.default_int_handler)
+    wait_passively()
     try:
         with streams_checked():
             app(prog_name="rerank")

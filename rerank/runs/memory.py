@@ -9,7 +9,7 @@ from typing import Any
 
 from rerank.data import Candidate, Prompt
 from rerank.ranking import Ranking, Settings, Status
-from rerank.run_folder import RunFolder
+from rerank.run_folder import RunFolder, without_file
 
 _SHARE = 0.1  # of the time of a run that may go into rewriting its document
 
@@ -111,9 +111,11 @@ class RunMemory:
         for place, candidate in enumerate(self.candidates):
             if candidate.set_aside is None and not candidate.rewards:
                 self.update(place, set_aside=f"not scored: {reason}")
-        ranking, folder = self.ranking(), self._folder
+        folder = self._folder
         if folder is None:
-            return ranking
+            return self.ranking()
+        self.candidates = [_still_there(candidate) for candidate in self.candidates]
+        ranking = self.ranking()
         ranking = ranking.stored_in(folder, complete=status == "done")
         if folder.place != folder.path:
             logger.warning("%s keeps its earlier run; what the new one made is in %s", folder.path, folder.place)
@@ -127,3 +129,11 @@ class RunMemory:
         # the disk may be what failed: then the first error tells more than the second
         with contextlib.suppress(Exception):
             self.end(status, reason)
+
+
+def _still_there(candidate: Candidate) -> Candidate:
+    """Return a candidate, without its path where somebody has deleted the file while the run went on."""
+    if candidate.path is None or candidate.sha256 is None or candidate.path.is_file():
+        return candidate
+    logger.warning("%s is gone: its rewards are kept, and it is listed without a file", candidate.path)
+    return without_file(candidate)
