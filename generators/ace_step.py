@@ -6,7 +6,8 @@
 weights under the MIT licence.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,17 @@ import torch
 from torch import Tensor
 
 from rerank.audio import Audio, resample, to_mono
+from rerank.catalogue import generator_info
 from rerank.data import Prompt
 from rerank.errors import InvalidInput
 from rerank.generators.diffusion import Diffusion, check_options, fitting, load, tokens
-from rerank.generators.dtypes import resolve_dtype
+from rerank.generators.dtypes import name_of, resolve_dtype
 from rerank.models.device import resolve_device
 from rerank.models.hub import Source
-from rerank.protocols import GeneratorInfo
 
 NAME = "ace-step"
-LICENCE = "MIT"
 
 _TEXT_TOKENS, _LYRICS_TOKENS = 256, 2048  # that the model was trained with
-_MIN_DURATION, _MAX_DURATION = 10.0, 600.0
 _NO_LYRICS = "[Instrumental]"  # what training had in the place of lyrics where a song has none
 _TURBO_STEPS, _BASE_STEPS = 8, 50
 _BASE_GUIDANCE = 7.0
@@ -77,28 +76,30 @@ class AceStep(Diffusion):
         number = resolve_dtype(dtype, place, torch.bfloat16)
         source = Source.given(path, repository, revision)
         # these two are for covers only
-        pipe = load("AceStepPipeline", source, place, number, unused=("audio_tokenizer", "audio_token_detokenizer"))
+        pipe, version = load(
+            "AceStepPipeline", source, place, number, unused=("audio_tokenizer", "audio_token_detokenizer")
+        )
         pipe.vae.enable_slicing()
         pipe.vae.enable_tiling()
         if guidance is not None and guidance > 1 and pipe.is_turbo:
             raise InvalidInput(f"guidance {guidance:g} has no effect on a turbo model of {NAME}; leave it out")
-        info = GeneratorInfo(
-            name=NAME,
+        steps = steps or (_TURBO_STEPS if pipe.is_turbo else _BASE_STEPS)
+        if guidance is None:
+            guidance = 1.0 if pipe.is_turbo else _BASE_GUIDANCE
+        info = replace(
+            generator_info(NAME),
             sample_rate=pipe.sample_rate,
             channels=pipe.vae.config.audio_channels,
-            min_duration=_MIN_DURATION,
-            max_duration=_MAX_DURATION,
-            conditions=frozenset({"text", "lyrics", "reference"}),
-            licence=LICENCE,
+            version=version,
+            options={
+                "steps": steps,
+                "guidance": guidance,
+                "language": language,
+                "dtype": name_of(number),
+                "batch_size": batch_size,
+            },
         )
-        super().__init__(
-            pipe,
-            info,
-            steps=steps or (_TURBO_STEPS if pipe.is_turbo else _BASE_STEPS),
-            guidance=guidance if guidance is not None else (1.0 if pipe.is_turbo else _BASE_GUIDANCE),
-            negative_prompt=None,
-            batch_size=batch_size,
-        )
+        super().__init__(pipe, info, steps=steps, guidance=guidance, negative_prompt=None, batch_size=batch_size)
         self._device, self._language = place, language
 
     def _request(self, prompt: Prompt, samples: int) -> dict[str, Any]:
@@ -124,7 +125,7 @@ class AceStep(Diffusion):
 
     def _sample(
         self, request: Mapping[str, Any], generators: list[torch.Generator], on_step: Callable[[int], None]
-    ) -> Tensor:
+    ) -> Iterable[Tensor]:
         def callback(pipe: object, step: int, timestep: float, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             on_step(step + 1)
             return tensors

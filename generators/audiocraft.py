@@ -18,6 +18,7 @@ import functools
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
@@ -28,11 +29,12 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from rerank.audio import Audio, to_mono
-from rerank.data import Candidate, Prompt, check_whole
+from rerank.batching import OnStep, Passing, in_batches
+from rerank.data import Candidate, Prompt, check_whole, is_number
 from rerank.errors import InvalidInput, RerankError
-from rerank.generators.batching import OnStep, in_batches
+from rerank.models.weights import fingerprint_loaded
+from rerank.names.option import plain
 from rerank.protocols import Condition, GeneratorInfo, Progress
-from rerank.ranking import is_number
 
 _MODELS = ("MusicGen", "AudioGen")
 _PUBLISHED = "facebook/"
@@ -50,7 +52,7 @@ class Audiocraft:
     One candidate is made at a time, so n of them take n times as long. With a `batch_size` that many are made together,
     which is faster, above all on a GPU, that one candidate leaves mostly idle; it takes memory in proportion. Every
     batch is filled up to that size, since on a GPU the size of a batch changes the last digits and so, in the end, the
-    notes. A batch that does not fit the memory is made in halves, with that effect. A reference audio is read again for
+    notes. A batch that does not fit the memory is made in smaller ones, with that effect. A reference audio is read again for
     each candidate.
 
     Args:
@@ -81,14 +83,20 @@ class Audiocraft:
         if self._listener() is not None:
             conditions.add("reference")
         published = str(model.name).startswith(_PUBLISHED)
-        self.info = GeneratorInfo(
+        self._info = GeneratorInfo(
             name=f"audiocraft/{PurePath(str(model.name)).name}",
             sample_rate=int(model.sample_rate),
             channels=int(model.audio_channels),
             max_duration=float(longest),
             conditions=frozenset(conditions),
             licence=licence or (_LICENCE if published else "unknown"),
+            version=fingerprint_loaded(model.lm, model.compression_model),
         )
+
+    @property
+    def info(self) -> GeneratorInfo:
+        """What this generator is and can do, with the options of the model as they are now."""
+        return replace(self._info, options={**plain(self._model.generation_params), "batch_size": self._batch_size})
 
     def generate(
         self,
@@ -105,19 +113,14 @@ class Audiocraft:
         """
         self._check_sampling()
         reference = self._reference(prompt)
-        # every batch has the same size, whatever the number of seeds
-        filled = [*seeds, *[*seeds][-1:] * (-len(seeds) % self._batch_size)]
         make = functools.partial(self._make, prompt.text, reference, duration)
-        # seeds first: it ends the loop before a batch is asked for that only fills up
-        for index, (seed, (waveform, codes)) in enumerate(
-            zip(seeds, in_batches(filled, self._batch_size, make, on_progress), strict=False)
-        ):
-            audio = Audio(waveform, self.info.sample_rate)
+        made = in_batches(seeds, self._batch_size, make, on_progress, filled=True)
+        for index, (seed, (audio, codes)) in enumerate(zip(seeds, made, strict=True)):
             yield Candidate(index=index, seed=seed, audio=audio, codes=codes, licence=self.info.licence)
 
     def _make(
         self, text: str, reference: Audio | None, duration: float, seeds: Sequence[int], on_step: OnStep
-    ) -> list[tuple[NDArray[np.float32], NDArray[np.int16]]]:
+    ) -> list[tuple[Audio, NDArray[np.int16]]]:
         model = self._model
         samples = round(duration * self.info.sample_rate)
         frames = math.ceil(samples * model.frame_rate / self.info.sample_rate)
@@ -141,14 +144,17 @@ class Audiocraft:
                     texts, heard, reference.sample_rate, progress=True, return_tokens=True
                 )
         if drawing.draws == 0:
-            raise RerankError(
+            unknown = RerankError(
                 "this model draws its codes in a way that is not known here, so they do not depend on the seed; "
                 "use audiocraft 1.3 or 1.4, or rerank.wrap"
             )
+            raise Passing(unknown)  # a smaller batch would not help
         on_step(frames, frames)
-        waveforms = np.ascontiguousarray(made[..., :samples].float().cpu().numpy())
-        kept = codes.to(torch.int16).cpu().numpy()
-        return list(zip(waveforms, kept, strict=True))
+        # copies: what is kept of one candidate is not the batch it was made in
+        waveforms = [one[:, :samples].float().cpu().numpy().copy() for one in made]
+        audio = [Audio(waveform, self.info.sample_rate) for waveform in waveforms]
+        kept = [one.to(torch.int16).cpu().numpy().copy() for one in codes]
+        return list(zip(audio, kept, strict=True))
 
     def _listener(self) -> Any:
         """Return the part of the model that hears a reference audio; None where it has none."""

@@ -6,7 +6,8 @@
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,15 @@ import torch
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
+from rerank.catalogue import generator_info
 from rerank.data import Prompt
 from rerank.generators.diffusion import Diffusion, check_options, fitting, load, logger, tokens
-from rerank.generators.dtypes import resolve_dtype
+from rerank.generators.dtypes import name_of, resolve_dtype
 from rerank.models.device import resolve_device
 from rerank.models.hub import Source
 from rerank.models.weights import say_licence
-from rerank.protocols import GeneratorInfo
 
 NAME = "audioldm2"
-LICENCE = "CC BY-NC-SA 4.0 (not for commercial use)"
 
 
 class AudioLdm2(Diffusion):
@@ -65,22 +65,29 @@ class AudioLdm2(Diffusion):
         place = resolve_device(device)
         number = resolve_dtype(dtype, place, torch.float16)
         source = Source.given(path, repository, revision)
-        say_licence(NAME, LICENCE)
+        known = generator_info(NAME)
+        say_licence(NAME, known.licence)
         # the published index names GPT2Model, which lacks what the pipeline calls since transformers 4.50
-        pipe = load("AudioLDM2Pipeline", source, place, number, classes={"language_model": GPT2LMHeadModel})
+        pipe, version = load("AudioLDM2Pipeline", source, place, number, classes={"language_model": GPT2LMHeadModel})
         pipe.vae.enable_slicing()
         self._tokenizers = (pipe.tokenizer, pipe.tokenizer_2)
         vocoder = pipe.vocoder.config
         self._hop, self._multiple = math.prod(vocoder.upsample_rates), pipe.vae_scale_factor
-        info = GeneratorInfo(
-            name=NAME,
-            sample_rate=vocoder.sampling_rate,
-            channels=1,
-            max_duration=pipe.unet.config.sample_size * self._multiple * self._hop / vocoder.sampling_rate,
-            licence=LICENCE,
-        )
         if negative_prompt is not None:
             negative_prompt = fitting(negative_prompt, self._fits, NAME, "negative prompt")
+        info = replace(
+            known,
+            sample_rate=vocoder.sampling_rate,
+            max_duration=pipe.unet.config.sample_size * self._multiple * self._hop / vocoder.sampling_rate,
+            version=version,
+            options={
+                "steps": steps,
+                "guidance": guidance,
+                "negative_prompt": negative_prompt,
+                "dtype": name_of(number),
+                "batch_size": batch_size,
+            },
+        )
         super().__init__(
             pipe, info, steps=steps, guidance=guidance, negative_prompt=negative_prompt, batch_size=batch_size
         )
@@ -100,7 +107,7 @@ class AudioLdm2(Diffusion):
 
     def _sample(
         self, request: Mapping[str, Any], generators: list[torch.Generator], on_step: Callable[[int], None]
-    ) -> Tensor:
+    ) -> Iterable[Tensor]:
         def callback(step: int, timestep: Tensor, latents: Tensor) -> None:
             on_step(step + 1)
 

@@ -14,7 +14,7 @@ import logging
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,12 @@ import transformers
 from torch import Tensor, nn
 
 from rerank.audio import Audio
-from rerank.data import Candidate, Prompt, check_whole
+from rerank.batching import OnStep, in_batches
+from rerank.data import Candidate, Prompt, check_whole, is_number
 from rerank.errors import InvalidInput, MissingDependency, WeightsError, one_line
-from rerank.generators.batching import OnStep, in_batches
-from rerank.models.hub import Source, read_json
+from rerank.models.hub import Source, files_of, read_json
+from rerank.models.weights import fingerprint
 from rerank.protocols import GeneratorInfo, Progress
-from rerank.ranking import is_number
 
 
 def missing(package: str) -> MissingDependency:
@@ -98,11 +98,11 @@ class Diffusion(ABC):
     @abstractmethod
     def _sample(
         self, request: Mapping[str, Any], generators: list[torch.Generator], on_step: Callable[[int], None]
-    ) -> Tensor:
-        """Return one waveform for each random number generator; report the steps that are done.
+    ) -> Iterable[Tensor]:
+        """Return one waveform for each random number generator, as soon as it is decoded; report the steps that are done.
 
         Shape:
-            `[batch, channels, time]`
+            `[channels, time]` for each
         """
 
     def generate(
@@ -122,29 +122,27 @@ class Diffusion(ABC):
         request = self._request(prompt, samples)
         total = self._steps + 1  # decoding counts as a step
 
-        def make(batch: Sequence[int], on_step: OnStep) -> list[Audio]:
+        def make(batch: Sequence[int], on_step: OnStep) -> Iterable[Audio]:
             generators = [torch.Generator().manual_seed(int(seed)) for seed in batch]
             waveforms = self._sample(request, generators, lambda done: on_step(done, total))
-            made = self._finished(waveforms, samples)
-            on_step(total, total)
-            return made
+            return (self._finished(waveform, samples) for waveform in waveforms)
 
         made = in_batches(seeds, self._batch_size, make, on_progress)
         for index, (seed, audio) in enumerate(zip(seeds, made, strict=True)):
             yield Candidate(index=index, seed=seed, audio=audio, licence=self.info.licence)
 
-    def _finished(self, waveforms: Tensor, samples: int) -> list[Audio]:
-        """Return waveforms as audio of exactly so many samples, within full scale."""
-        assert waveforms.shape[1] == self.info.channels and waveforms.shape[2] >= samples, waveforms.shape
-        cut = waveforms[:, :, :samples].float().cpu().numpy()
-        peaks = np.abs(cut).max(axis=(1, 2))
+    def _finished(self, waveform: Tensor, samples: int) -> Audio:
+        """Return a waveform as audio of exactly so many samples, within full scale."""
+        assert waveform.shape[0] == self.info.channels and waveform.shape[1] >= samples, waveform.shape
+        # a copy: what is kept of one candidate is not the batch it was made in
+        cut = waveform[:, :samples].float().cpu().numpy().copy()
+        peak = float(np.abs(cut).max())
         # what is not finite stays as it is, for the filter that looks for it
-        over = (peaks > 1) & (peaks < math.inf)
-        if over.any():
-            told = "%d of %d candidates of %s went beyond full scale (up to %.2f) and are scaled down to it"
-            logger.info(told, over.sum(), len(over), self.info.name, peaks[over].max())
-        scaled = np.where(over[:, None, None], cut / np.where(over, peaks, 1)[:, None, None], cut)
-        return [Audio(np.ascontiguousarray(waveform), self.info.sample_rate) for waveform in scaled.astype(np.float32)]
+        if 1 < peak < math.inf:
+            told = "a candidate of %s went beyond full scale (to %.2f) and is scaled down to it"
+            logger.info(told, self.info.name, peak)
+            cut /= np.float32(peak)
+        return Audio(cut, self.info.sample_rate)
 
 
 def check_options(
@@ -175,8 +173,10 @@ def load(
     *,
     unused: Collection[str] = (),
     classes: Mapping[str, type[transformers.PreTrainedModel]] | None = None,
-) -> Any:
-    """Return a pipeline with its weights: safetensors only, and no code but that of the installed packages.
+) -> tuple[Any, str]:
+    """Return a pipeline with its weights, and their fingerprint.
+
+    Only safetensors are read, and no code comes with them but that of the installed packages.
 
     Args:
         kind: name of its class in diffusers.
@@ -196,7 +196,8 @@ def load(
             f"diffusers {diffusers.__version__} has no {kind}; run: pip install -U 'rerank-music[diffusion]'"
         )
     parts = [name for name in inspect.signature(pipeline).parameters if name not in unused]
-    folder = source.folder(["model_index.json", *(f"{part}/{file}" for part in parts for file in _FILES)])
+    patterns = ["model_index.json", *(f"{part}/{file}" for part in parts for file in _FILES)]
+    folder = source.folder(patterns)
     found = read_json(Source(folder).file("model_index.json")).get("_class_name")
     if found != kind:
         raise WeightsError(f"{folder} holds a {found} of diffusers; expected a {kind}")
@@ -217,7 +218,7 @@ def load(
             why = str(error) if isinstance(error, WeightsError) else one_line(error)
             raise WeightsError(f"cannot load the {kind} in {folder}: {why}") from error
     pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return pipe, fingerprint(files_of(folder, patterns))
 
 
 def _component(folder: Path, kind: type[transformers.PreTrainedModel], dtype: torch.dtype) -> Any:

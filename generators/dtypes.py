@@ -7,6 +7,11 @@ from rerank.errors import InvalidInput
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
+def name_of(dtype: torch.dtype) -> str:
+    """Return what a type of number is called in options."""
+    return str(dtype).removeprefix("torch.")
+
+
 def resolve_dtype(
     name: str, device: torch.device, half: torch.dtype, on_cpu: torch.dtype = torch.float32
 ) -> torch.dtype:

@@ -9,13 +9,15 @@
 import importlib.util
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from rerank.catalogue import generator_info
 from rerank.data import Prompt
 from rerank.errors import InvalidInput, WeightsError
 from rerank.generators.diffusion import (
@@ -26,19 +28,15 @@ from rerank.generators.diffusion import (
     missing,
     tokens,
 )
-from rerank.generators.dtypes import resolve_dtype
+from rerank.generators.dtypes import name_of, resolve_dtype
 from rerank.models.device import resolve_device
 from rerank.models.hub import Source
 from rerank.models.weights import say_licence
-from rerank.protocols import GeneratorInfo
 
 OPEN = "stable-audio-open-1.0"
 THREE = "stable-audio-3"
-OPEN_LICENCE = "Stability AI Community License (free below 1 million US$ of revenue a year)"
-THREE_LICENCE = f"{OPEN_LICENCE}; text encoder: Gemma Terms of Use"
 
 _THREE_TOKENS = 256  # that the pipeline reads, whatever the tokenizer says
-_THREE_DURATION = 380.0  # that the medium models are made for
 _SMALL_CHANNELS = 128  # of SAME-S, the autoencoder of the small models
 
 
@@ -84,22 +82,30 @@ class StableAudioOpen(Diffusion):
         source = Source.given(path, repository, revision)
         if importlib.util.find_spec("torchsde") is None:
             raise missing("torchsde")
-        say_licence(OPEN, OPEN_LICENCE)
-        pipe = load("StableAudioPipeline", source, place, number)
+        known = generator_info(OPEN)
+        say_licence(OPEN, known.licence)
+        pipe, version = load("StableAudioPipeline", source, place, number)
         # decoding all candidates at once, each in one piece, would be the peak of memory
         pipe.vae.enable_slicing()
         pipe.vae.enable_tiling()
         self._tokenizer, rate = pipe.tokenizer, pipe.vae.config.sampling_rate
         longest = pipe.transformer.config.sample_size * pipe.vae.hop_length / rate
-        info = GeneratorInfo(
-            name=OPEN,
+        if negative_prompt is not None:
+            negative_prompt = fitting(negative_prompt, self._fits, OPEN, "negative prompt")
+        info = replace(
+            known,
             sample_rate=rate,
             channels=pipe.vae.config.audio_channels,
             max_duration=math.floor(100 * (longest - 1 / rate)) / 100,  # a sample is for rounding
-            licence=OPEN_LICENCE,
+            version=version,
+            options={
+                "steps": steps,
+                "guidance": guidance,
+                "negative_prompt": negative_prompt,
+                "dtype": name_of(number),
+                "batch_size": batch_size,
+            },
         )
-        if negative_prompt is not None:
-            negative_prompt = fitting(negative_prompt, self._fits, OPEN, "negative prompt")
         super().__init__(
             pipe, info, steps=steps, guidance=guidance, negative_prompt=negative_prompt, batch_size=batch_size
         )
@@ -116,7 +122,7 @@ class StableAudioOpen(Diffusion):
 
     def _sample(
         self, request: Mapping[str, Any], generators: list[torch.Generator], on_step: Callable[[int], None]
-    ) -> Tensor:
+    ) -> Iterable[Tensor]:
         def callback(step: int, timestep: Tensor, latents: Tensor) -> None:
             on_step(step + 1)
 
@@ -181,8 +187,9 @@ class StableAudio3(Diffusion):
         place = resolve_device(device)
         number = resolve_dtype(dtype, place, torch.float16)
         source = Source.given(path, repository or THREE, revision)
-        say_licence(THREE, THREE_LICENCE)
-        pipe = load("StableAudio3Pipeline", source, place, number)
+        known = generator_info(THREE)
+        say_licence(THREE, known.licence)
+        pipe, version = load("StableAudio3Pipeline", source, place, number)
         vae = pipe.vae.config
         if vae.encoder_channels == _SMALL_CHANNELS:
             raise WeightsError(
@@ -190,20 +197,28 @@ class StableAudio3(Diffusion):
                 "use stable-audio-3-medium"
             )
         self._tokenizer = pipe.tokenizer
-        info = GeneratorInfo(
-            name=THREE,
-            sample_rate=vae.sampling_rate,
-            channels=vae.audio_channels,
-            max_duration=min(pipe.duration_embedder.config.max_val, _THREE_DURATION),
-            licence=THREE_LICENCE,
-        )
         if negative_prompt is not None:
             negative_prompt = fitting(negative_prompt, self._fits, THREE, "negative prompt")
         distilled = pipe.scheduler.config.stochastic_sampling
+        steps = steps or (8 if distilled else 100)
+        info = replace(
+            known,
+            sample_rate=vae.sampling_rate,
+            channels=vae.audio_channels,
+            max_duration=min(pipe.duration_embedder.config.max_val, known.max_duration),
+            version=version,
+            options={
+                "steps": steps,
+                "guidance": guidance,
+                "negative_prompt": negative_prompt,
+                "dtype": name_of(number),
+                "batch_size": batch_size,
+            },
+        )
         super().__init__(
             pipe,
             info,
-            steps=steps or (8 if distilled else 100),
+            steps=steps,
             guidance=guidance,
             negative_prompt=negative_prompt,
             batch_size=batch_size,
@@ -220,7 +235,7 @@ class StableAudio3(Diffusion):
 
     def _sample(
         self, request: Mapping[str, Any], generators: list[torch.Generator], on_step: Callable[[int], None]
-    ) -> Tensor:
+    ) -> Iterable[Tensor]:
         def callback(pipe: object, step: int, timestep: Tensor, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             on_step(step + 1)
             return tensors
@@ -232,9 +247,18 @@ class StableAudio3(Diffusion):
             callback_on_step_end=callback,
             output_type="latent",
         ).audios
-        # one by one, since this autoencoder has no slicing of its own; clipped as the pipeline does
-        with torch.no_grad():
-            return torch.cat([self._pipe.vae.decode(one).sample.clamp(-1, 1) for one in latents.split(1)])
+        # one by one, since this autoencoder has no slicing of its own
+        return map(self._decoded, latents)
+
+    @torch.no_grad()
+    def _decoded(self, latents: Tensor) -> Tensor:
+        """Return the audio of one candidate, clipped as the pipeline does.
+
+        Shape:
+            `[channels, frames]` -> `[channels, time]`
+        """
+        made: Tensor = self._pipe.vae.decode(latents[None]).sample[0].clamp(-1, 1)
+        return made
 
     def _fits(self, text: str) -> bool:
         return tokens(self._tokenizer, text) <= min(int(self._tokenizer.model_max_length), _THREE_TOKENS)

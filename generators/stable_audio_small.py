@@ -11,11 +11,10 @@ of `seed=seed, batch_size=1`, but that the library rounds the text encoder and, 
 Community License; sampler and conditions after stable-audio-tools 0.0.19 (code MIT), by whose outputs they were checked.
 """
 
-import itertools
 import logging
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,29 +23,29 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import T5Config, T5EncoderModel
 
+from rerank.catalogue import generator_info
 from rerank.data import Prompt
 from rerank.errors import WeightsError
 from rerank.generators.diffusion import Diffusion, check_options
-from rerank.generators.dtypes import resolve_dtype
+from rerank.generators.dtypes import name_of, resolve_dtype
+from rerank.generators.ping_pong import ping_pong
 from rerank.models import stable_audio_dit
 from rerank.models.device import resolve_device
 from rerank.models.hub import Source, read_json
 from rerank.models.oobleck import PREFIX, OobleckConfig, read_decoder
 from rerank.models.published import read_tokenizer
 from rerank.models.stable_audio_dit import Dit, DitConfig, NumberEmbedding
-from rerank.models.weights import load_strictly, read_weights, say_licence
-from rerank.protocols import GeneratorInfo
+from rerank.models.weights import fingerprint, load_strictly, read_weights, say_licence
 
 NAME = "stable-audio-open-small"
 REPOSITORY = "stabilityai/stable-audio-open-small"
-LICENCE = "Stability AI Community License (free below 1 million US$ of revenue a year)"
+TEXT_FILES = ("config.json", "model.safetensors", "tokenizer.json")
+"""Of the text encoder."""
 
 _DIT = "model.model."
 _SECONDS = "conditioner.conditioners.seconds_total.embedder."
 _KNOWN = (f"{_DIT}*", f"{_SECONDS}*", f"{PREFIX}*", "pretransform.model.encoder.*")
 """Weights of the published file; those of the encoder of audio are not used."""
-
-_NOISIEST, _CLEANEST = -6.0, 2.0  # logarithms of signal to noise between which the steps lie
 
 logger = logging.getLogger("rerank")
 
@@ -99,19 +98,21 @@ class StableAudioSmall(Diffusion):
         encoder = Source.named(config.text_encoder, described)
         if text_encoder is not None:
             encoder = Source.given(text_encoder, config.text_encoder, None)
-        say_licence(NAME, LICENCE)
+        known = generator_info(NAME)
+        say_licence(NAME, known.licence)
         self._tokenizer, text_model = read_text_encoder(encoder, config.dit.token_dim)
         weights = source.file("model.safetensors")
         dit, seconds, decoder = build_small(config, read_weights(weights), str(weights))
         dit.compute_in(number)
         self._text_model, self._dit = text_model.to(self._device), dit.to(self._device)
         self._seconds, self._decoder = seconds.to(self._device), decoder.to(self._device)
-        info = GeneratorInfo(
-            name=NAME,
+        info = replace(
+            known,
             sample_rate=config.sample_rate,
             channels=config.decoder.channels,
             max_duration=math.floor(100 * config.samples / config.sample_rate) / 100,
-            licence=LICENCE,
+            version=fingerprint([weights, *(encoder.file(name) for name in TEXT_FILES)], config),
+            options={"steps": steps, "dtype": name_of(number), "batch_size": batch_size},
         )
         super().__init__(None, info, steps=steps, guidance=1.0, negative_prompt=None, batch_size=batch_size)
 
@@ -147,7 +148,7 @@ class StableAudioSmall(Diffusion):
     @torch.inference_mode()
     def _sample(
         self, request: Mapping[str, Any], generators: list[torch.Generator], on_step: Callable[[int], None]
-    ) -> Tensor:
+    ) -> Iterable[Tensor]:
         shape = (self._config.dit.channels, self._config.frames)
 
         def noise() -> Tensor:
@@ -160,7 +161,13 @@ class StableAudioSmall(Diffusion):
 
         latents = ping_pong(velocity, noise, self._steps, on_step)[..., : request["frames"]]
         # one by one: the same for any batch, and the peak of memory is that of one
-        return torch.cat([self._decoder(one[None]) for one in latents])
+        return map(self._decoded, latents)
+
+    @torch.inference_mode()
+    def _decoded(self, latents: Tensor) -> Tensor:
+        """Shape: `[channels, frames]` -> `[channels, time]`."""
+        made: Tensor = self._decoder(latents[None])[0]
+        return made
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,46 +262,14 @@ def read_text_encoder(source: Source, width: int) -> tuple[Tokenizer, nn.Module]
     Raises:
         WeightsError: a file is missing, broken, cannot be downloaded or does not fit.
     """
-    config = T5Config.from_dict(read_json(source.file("config.json")))
+    config_file, weights, tokenizer = TEXT_FILES
+    config = T5Config.from_dict(read_json(source.file(config_file)))
     if config.d_model != width:
         raise WeightsError(f"the text encoder is {config.d_model} wide, and the model takes text {width} wide")
     with torch.device("meta"):
         model: nn.Module = T5EncoderModel(config)
-    path = source.file("model.safetensors")
+    path = source.file(weights)
     load_strictly(model, read_weights(path), where=str(path), unused=["decoder.*", "lm_head.weight"])
     # one table, which moves to the device once
     model.get_submodule("encoder").embed_tokens = model.shared
-    return read_tokenizer(source.file("tokenizer.json")), model.eval()
-
-
-def times(steps: int) -> list[float]:
-    """Return how much is noise before each step, and after the last: from 1 to 0, even in the signal-to-noise ratio.
-
-    >>> [round(time, 3) for time in times(4)]
-    [1.0, 0.982, 0.881, 0.5, 0.0]
-    """
-    inner = torch.sigmoid(-torch.linspace(_NOISIEST, _CLEANEST, steps + 1)).tolist()[1:-1]
-    return [1.0, *inner, 0.0]
-
-
-def ping_pong(
-    velocity: Callable[[Tensor, float], Tensor], noise: Callable[[], Tensor], steps: int, on_step: Callable[[int], None]
-) -> Tensor:
-    """Return latents made of noise: each step takes all noise away and adds fresh noise, less and less.
-
-    Args:
-        velocity: of the flow, for latents of which a part is noise.
-        noise: returns fresh noise; it is called once for each step.
-        steps: of denoising.
-        on_step: is told how many steps are done.
-
-    Source:
-        the sampler of the paper, arXiv:2505.08175.
-    """
-    latents = noise()
-    for done, (now, then) in enumerate(itertools.pairwise(times(steps)), 1):
-        latents = latents - now * velocity(latents, now)
-        if then > 0:
-            latents = (1 - then) * latents + then * noise()
-        on_step(done)
-    return latents
+    return read_tokenizer(source.file(tokenizer)), model.eval()

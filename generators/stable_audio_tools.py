@@ -23,9 +23,11 @@ import numpy as np
 import torch
 
 from rerank.audio import Audio
+from rerank.batching import OnStep, in_batches
 from rerank.data import Candidate, Prompt, check_whole
 from rerank.errors import InvalidInput, MissingDependency, UnknownName
-from rerank.generators.batching import OnStep, in_batches
+from rerank.models.weights import fingerprint_loaded
+from rerank.names.option import plain
 from rerank.protocols import GeneratorInfo, Progress
 
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
@@ -119,6 +121,8 @@ class StableAudioTools:
             max_duration=longest,
             min_duration=min(1.0, longest),
             licence=licence,
+            version=fingerprint_loaded(model),
+            options=plain({**self._options, "conditioning": self._fixed}),
         )
 
     def generate(

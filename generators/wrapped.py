@@ -4,7 +4,6 @@
 function returns is checked and never repaired: nothing is resampled, rescaled, transposed or mixed.
 """
 
-import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -12,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rerank.audio import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, Audio, as_audio
-from rerank.data import Candidate, Prompt, check_whole
-from rerank.errors import InvalidInput, UnknownName
+from rerank.batching import OnStep, in_batches
+from rerank.data import Candidate, Prompt, check_whole, is_number
+from rerank.errors import InvalidInput
+from rerank.names.function import PARTS, check_function, checked_conditions, keywords_of, name_of
 from rerank.protocols import Condition, Generator, GeneratorInfo, Progress
-from rerank.ranking import is_number
 
-_PARTS = ("text", "lyrics", "reference")
 _MAX_CHANNELS = 64
 _MAX_BATCH_SIZE = 1024
 _LOUDEST = 100.0  # full scale is 1: no music is beyond this, and samples of 16-bit integers are
@@ -33,6 +32,7 @@ def wrap(
     min_duration: float = 1.0,
     conditions: Iterable[Condition] = ("text",),
     licence: str = "unknown",
+    version: str = "",
     batch_size: int | None = None,
 ) -> Generator:
     """Return a generator that makes each candidate by a function of yours.
@@ -44,7 +44,8 @@ def wrap(
     candidate, not the run; so does a result that is no audio.
 
     With a `batch_size` it is called as `function(prompt, seeds, duration)` with a list of up to that many seeds, and
-    returns one waveform for each, in their order. A batch that needs more memory than there is comes again in halves.
+    returns one waveform for each, in their order. Where that fails, the batch comes again in halves, down to one seed, so
+    that only the seed is lost that fails by itself.
 
     `rerank.testing.check_generator` tells whether the result keeps the promises of a generator.
 
@@ -57,6 +58,8 @@ def wrap(
         min_duration: the shortest candidate it makes, in seconds.
         conditions: the parts of a prompt that it follows: "text", "lyrics", "reference".
         licence: of its weights.
+        version: tells it from others of the same name: change it with everything that changes the audio, so that a run
+            that was made before is not gone on with.
         batch_size: how many seeds it takes at once; left out, it takes one seed.
 
     Shape:
@@ -72,9 +75,12 @@ def wrap(
     >>> candidate.audio
     Audio(1 channels, 2.00 s, 32000 Hz)
     """
-    parts = _checked_conditions(conditions)
-    keywords = [part for part in ("lyrics", "reference") if part in parts]
-    _check_function(function, keywords, batched=batch_size is not None)
+    parts = checked_conditions(conditions)
+    if not parts:
+        raise InvalidInput(f"conditions is empty; name at least one of: {', '.join(PARTS)}")
+    keywords = keywords_of(parts)
+    seed: dict[str, Any] = {"seed": 0} if batch_size is None else {"seeds": [0]}
+    check_function("wrap", function, {"prompt": "", **seed, "duration": 1.0}, keywords)
     check_whole("sample_rate", sample_rate, MIN_SAMPLE_RATE, MAX_SAMPLE_RATE)
     check_whole("channels", channels, 1, _MAX_CHANNELS)
     if batch_size is not None:
@@ -85,13 +91,15 @@ def wrap(
             f"{max_duration!r}"
         )
     info = GeneratorInfo(
-        name=name or str(getattr(function, "__name__", type(function).__name__)),
+        name=name or name_of(function),
         sample_rate=int(sample_rate),
         channels=int(channels),
         max_duration=float(max_duration),
         min_duration=float(min_duration),
         conditions=parts,
         licence=licence,
+        version=version,
+        options={} if batch_size is None else {"batch_size": int(batch_size)},
     )
     return _Wrapped(function, info, keywords, batch_size)
 
@@ -114,9 +122,6 @@ class _Wrapped:
         on_progress: Callable[[Progress], None] | None = None,
     ) -> Iterator[Candidate]:
         """Yield one candidate per seed; see `rerank.protocols.Generator`."""
-        # only here: it loads torch, which a function of the user may do without
-        from rerank.generators.batching import OnStep, in_batches
-
         text = prompt.text if "text" in self.info.conditions else ""
         extra = {keyword: getattr(prompt, keyword) for keyword in self._keywords}
 
@@ -144,48 +149,28 @@ class _Wrapped:
         return Candidate(index=index, seed=seed, audio=audio, licence=licence)
 
 
-def _checked_conditions(conditions: Iterable[Condition]) -> frozenset[Condition]:
-    if isinstance(conditions, str) or not isinstance(conditions, Iterable):
-        raise InvalidInput(f"conditions must be a collection of names, got {conditions!r}; pass ('text', 'lyrics')")
-    parts = frozenset(conditions)
-    for part in parts:
-        if part not in _PARTS:
-            raise UnknownName.among("condition", part, _PARTS)
-    if not parts:
-        raise InvalidInput(f"conditions is empty; name at least one of: {', '.join(_PARTS)}")
-    return parts
-
-
-def _check_function(function: object, keywords: Sequence[str], *, batched: bool) -> None:
-    if isinstance(function, type) or not callable(function):
-        kind = f"the class {function.__name__}" if isinstance(function, type) else type(function).__name__
-        raise InvalidInput(f"wrap takes a function (prompt, seed, duration), got {kind}; pass a function or an object")
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):  # some functions that are written in C do not tell
-        return
-    try:
-        signature.bind("", [0] if batched else 0, 1.0, **dict.fromkeys(keywords))
-    except TypeError as error:
-        arguments = ["prompt", "seeds" if batched else "seed", "duration", *(f"{keyword}=" for keyword in keywords)]
-        raise InvalidInput(
-            f"wrap calls the function with ({', '.join(arguments)}), and it takes {signature}: {error}; give it a "
-            "function that takes these"
-        ) from error
-
-
 def _one_each(made: Any, count: int) -> list[Any]:
     """Return the waveforms of a batch; they are looked into one by one, so that a bad one costs only itself."""
-    shape = tuple(getattr(made, "shape", ()))
+    shape, seeds = tuple(getattr(made, "shape", ())), "1 seed" if count == 1 else f"{count} seeds"
     if not isinstance(made, list | tuple) and len(shape) not in (2, 3):
         came = f"shape {shape}" if hasattr(made, "shape") else type(made).__name__
         raise InvalidInput(
-            f"the function returned {came} for {count} seeds; return a list of waveforms, or an array [seeds, "
+            f"the function returned {came} for {seeds}; return a list of waveforms, or an array [seeds, "
             "channels, time], or leave out batch_size"
         )
     if len(made) != count:
-        raise InvalidInput(f"the function returned {len(made)} waveforms for {count} seeds; return one for each seed")
-    return list(made)
+        raise InvalidInput(f"the function returned {len(made)} waveforms for {seeds}; return one for each seed")
+    waveforms = list(made)
+    if len({_place(waveform) for waveform in waveforms}) < count:
+        raise InvalidInput("the function returned one array for several seeds; return a copy for each: waveform.copy()")
+    return waveforms
+
+
+def _place(waveform: Any) -> int:
+    """Return where in memory a waveform is: a function that fills one array again and again has only the last left."""
+    if isinstance(waveform, np.ndarray):
+        return waveform.ctypes.data
+    return int(waveform.data_ptr()) if hasattr(waveform, "data_ptr") else id(waveform)
 
 
 def _checked(made: Any, info: GeneratorInfo) -> Audio:

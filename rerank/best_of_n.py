@@ -1,4 +1,4 @@
-"""The verbs: `generate` makes N candidates and ranks them, `rank` ranks audio made elsewhere, `score` only scores.
+"""The verb: make N candidates for a prompt, and rank them.
 
 **Conventions**: candidate i of a run has seed `seed + i` and depends on nothing but the prompt, its seed, the duration
 and the generator's options, so a run of 3 is the beginning of a run of 10. Durations in seconds.
@@ -6,27 +6,32 @@ and the generator's options, so a run of 3 is the beginning of a run of 10. Dura
 **Source**: best-of-n as rejection sampling: Nakano et al. 2021, arXiv:2112.09332.
 """
 
-import logging
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast, overload
+from typing import cast
 
-from rerank.audio import Audio, AudioLike, as_audio
-from rerank.data import Prompt, check_whole
-from rerank.errors import InvalidInput, RewardFailed
+from rerank.audio import AudioLike
+from rerank.data import Prompt, check_whole, is_number
+from rerank.errors import InvalidInput
 from rerank.filters import Filters
-from rerank.protocols import Generator, GeneratorInfo, Reward, RewardInfo
-from rerank.ranking import Ranking, is_number
-from rerank.registry import known_info, load
-from rerank.run import MAX_CANDIDATES, Options, ProgressCallback, Reporter, Run, offered_device
-from rerank.run_folder import RunFolder
-from rerank.scoring import not_finite, score_each
+from rerank.protocols import Generator, GeneratorInfo
+from rerank.ranking import Ranking
+from rerank.registry import known_info, load, resolve
+from rerank.request import MAX_CANDIDATES, Request
+from rerank.rules import Rule
+from rerank.run_folder import RunFolder, opened, remove_takes
+from rerank.runs import making
+from rerank.runs.events import EventCallback, drained
+from rerank.runs.panel import Panel, RewardChoice, check_known_axes, load_rewards, resolve_rewards
+from rerank.runs.provenance import settings_of
+from rerank.runs.reporting import ProgressCallback
+from rerank.runs.resuming import check_same, intact
+from rerank.runs.stopping import Stop
+from rerank.runs.stored import from_document
+from rerank.runs.stream import Run
 
 _MAX_SEED = 2**63 - 1 - MAX_CANDIDATES  # the largest seeds that 64-bit random number generators take
-
-logger = logging.getLogger("rerank")
 
 
 def generate(
@@ -39,23 +44,29 @@ def generate(
     duration: float = 10.0,
     seed: int = 0,
     generator: str | Path | Generator = "auto",
-    reward: str | Path | Reward = "auto",
+    reward: RewardChoice = "auto",
     weights: Mapping[str, float] | None = None,
+    rule: Rule | None = None,
     filters: Filters | None = None,
     device: str = "auto",
     output: str | Path | None = None,
     overwrite: bool = False,
+    resume: bool = False,
+    keep: int | None = None,
+    stop: Callable[[], bool] | None = None,
     on_progress: ProgressCallback | None = None,
+    on_event: EventCallback | None = None,
 ) -> Ranking:
     """Make `n` candidates for a prompt and rank them.
 
-    Ctrl-C stops generating: the candidates that are finished are scored, ranked and returned with the status
-    "interrupted". While they are scored it stops scoring: those that have no reward yet are set aside. A second one
-    aborts. A callback may do the same by raising KeyboardInterrupt.
+    Ctrl-C stops generating, and so do `stop` and a callback that raises KeyboardInterrupt, once or again and again: what
+    is finished is scored, for at most a second, ranked and returned with the status "interrupted"; those that have no
+    reward by then are set aside. Without one finished candidate KeyboardInterrupt is raised.
 
-    A run that fails leaves what it made, and `ranking.json` with the reasons and the status "failed", in `output`. One
-    that fails or is interrupted leaves it in the subfolder `unfinished` where `output` holds an earlier run, which then
-    stays.
+    With an `output` the run is stored from its first moment, and nothing of it stays in memory. A run that was stopped,
+    that failed, or whose process was killed is gone on with by `resume`. Where `output` holds an earlier run and
+    `overwrite` is given, a new one is in the subfolder `unfinished` until it is complete; only then does it take the
+    place of the earlier one.
 
     Args:
         prompt: text, or a `Prompt` with all its parts.
@@ -66,177 +77,72 @@ def generate(
         duration: of each candidate, in seconds; the generator says what it can make.
         seed: of candidate 0; candidate i has `seed + i`.
         generator: a name that `rerank models` lists, a folder of weights, "auto", or a loaded generator.
-        reward: a name that `rerank models` lists, a folder of weights, "auto", or a loaded reward model.
-        weights: axis -> weight in the combined reward; equal by default, 0 for an axis that is not named.
+        reward: a name that `rerank models` lists, a folder of weights, "auto", a loaded reward model, or a list of these.
+        weights: axis -> weight in the combined reward; those of the reward model by default, 0 for an axis not named.
+        rule: "mean", "zscore" or "rank" (see `rerank.rules`); by default "mean" for one reward model, "zscore" for more.
         filters: what sets a candidate aside; `Filters()` by default.
         device: for generator and reward given by name, where they take one: "auto", "cpu", "cuda".
-        output: a folder to write each candidate to as it is finished, and `ranking.json` at the end.
+        output: a folder for the run: `ranking.json` and `candidates/`.
         overwrite: whether `output` may replace a run.
+        resume: whether the run in `output` goes on, where there is one: what is there is checked and not made again, and
+            a larger `n` makes it longer. All else must be as it was.
+        keep: how many of the best keep their files when the run is done; all by default.
+        stop: asked often, also while a batch is made; a true answer stops the run.
         on_progress: called often, from the calling thread.
+        on_event: called with each event of the run (see `rerank.runs.stream`), from the calling thread.
 
     Raises:
-        InvalidInput: an option or the prompt cannot be used; nothing was made.
+        InvalidInput: an option or the prompt cannot be used, or the run in `output` is another one; nothing was made.
         GenerationFailed: the generator failed on every candidate.
         RewardFailed: the reward model failed on every candidate.
         OutputError: `output` cannot be written; what was written before stays.
     """
-    options = Options.checked(n, top_k, weights, filters, device)
+    request = Request.checked(n, top_k, weights, rule, filters, device)
     check_whole("seed", seed, 0, _MAX_SEED)
+    _check_folder_options(output, overwrite, resume, keep, n)
     whole = Prompt.of(prompt, lyrics, reference)
-    # all that can be known before anything is loaded, which may take long
-    folder = _run_folder(output, overwrite, [whole.reference])
-    known = known_info("generator", generator)
-    if isinstance(known, GeneratorInfo):
-        _check_duration(duration, known)
-    _check_axes(options, reward)
-    source = cast(Generator, load("generator", generator, {}, offered=options.offered))
-    _check_duration(duration, source.info)
-    followed = _followed(whole, source.info)
-    run = Run(whole, options, _loaded_reward(reward, options), folder, on_progress)
-    settings = replace(
-        run.settings,
-        duration=float(duration),
-        seed=int(seed),
-        generator=source.info.name,
-        generator_licence=source.info.licence,
-        not_followed=tuple(part for part in whole.conditions() if part not in source.info.conditions),
-    )
-    for part in settings.not_followed:
-        logger.warning("generator %s does not follow %s: only the reward model gets it", source.info.name, part)
-    with run.kept_on_failure(settings):
-        run.until_interrupted(lambda: run.generate(source, followed, range(seed, seed + n), float(duration)))
-        run.check_generated(source.info.name)
-        return run.finish(settings)
+    with opened(output, overwrite=overwrite, resume=resume, made_from=[whole.reference]) as folder:
+        # all that can be known before anything is loaded, which may take long
+        chosen = resolve("generator", generator)
+        known = known_info("generator", chosen)
+        if isinstance(known, GeneratorInfo):
+            _check_duration(duration, known)
+        rewards = resolve_rewards(reward)
+        check_known_axes(request, rewards)
+        stored = from_document(folder.earlier, folder.path) if folder and folder.earlier is not None else None
+        source = cast(Generator, load("generator", chosen, {}, offered=request.offered))
+        _check_duration(duration, source.info)
+        followed = _followed(whole, source.info)
+        panel = Panel(load_rewards(rewards, request))
+        settings = settings_of(request, panel, whole, stored, source.info, float(duration), int(seed))
+        if stored is not None:
+            check_same(stored, whole, settings)
+        earlier = intact(stored) if stored is not None else {}
+        missing = [index for index in range(settings.n) if index not in earlier]
+        run = Run(
+            whole,
+            settings,
+            panel,
+            Filters.of(settings.filters),
+            folder=folder,
+            known=earlier,
+            heard_before=not missing,
+            stop=Stop(stop),
+            on_progress=on_progress,
+        )
+        made = making.candidates(source, followed, int(seed), missing, float(duration), run.report)
+        ranking = drained(run.stream(made, float(duration)), on_event)
+        return _thinned(ranking, keep, folder)
 
 
-def rank(
-    audio: Sequence[AudioLike],
-    prompt: str | Prompt,
-    *,
-    top_k: int | None = None,
-    lyrics: str | None = None,
-    reference: AudioLike | None = None,
-    reward: str | Path | Reward = "auto",
-    weights: Mapping[str, float] | None = None,
-    filters: Filters | None = None,
-    device: str = "auto",
-    output: str | Path | None = None,
-    overwrite: bool = False,
-    on_progress: ProgressCallback | None = None,
-) -> Ranking:
-    """Rank audio made elsewhere for a prompt.
-
-    The options are those of `generate`. Candidate i is `audio[i]`; it has no seed.
-
-    Args:
-        audio: 1 to 1,024 pieces, each a path, an `Audio` or `(waveform, sample_rate)`.
-        prompt: text, or a `Prompt` with all its parts.
-
-    Raises:
-        InvalidInput: an option, the prompt or a piece of audio cannot be used.
-        RewardFailed: the reward model failed on every candidate.
-        OutputError: `output` cannot be written; what was written before stays.
-    """
-    pieces = _several(audio)
-    check_whole("the number of audio files", len(pieces), 1, MAX_CANDIDATES)
-    options = Options.checked(len(pieces), top_k, weights, filters, device)
-    whole = Prompt.of(prompt, lyrics, reference)
-    folder = _run_folder(output, overwrite, [*pieces, whole.reference])
-    _check_axes(options, reward)
-    # a piece with NaN is a candidate with a fault, not a mistake of the caller
-    heard = [as_audio(piece, finite=False) for piece in pieces]
-    run = Run(whole, options, _loaded_reward(reward, options), folder, on_progress)
-    with run.kept_on_failure(run.settings):
-        run.until_interrupted(lambda: run.take(heard))
-        return run.finish(run.settings)
-
-
-@overload
-def score(
-    audio: AudioLike,
-    prompt: str | Prompt,
-    *,
-    lyrics: str | None = None,
-    reference: AudioLike | None = None,
-    reward: str | Path | Reward = "auto",
-    device: str = "auto",
-    on_progress: ProgressCallback | None = None,
-) -> dict[str, float | None]: ...
-@overload
-def score(
-    audio: list[AudioLike] | list[str] | list[Path] | list[Audio],
-    prompt: str | Prompt,
-    *,
-    lyrics: str | None = None,
-    reference: AudioLike | None = None,
-    reward: str | Path | Reward = "auto",
-    device: str = "auto",
-    on_progress: ProgressCallback | None = None,
-) -> list[dict[str, float | None]]: ...
-def score(
-    audio: Any,
-    prompt: str | Prompt,
-    *,
-    lyrics: str | None = None,
-    reference: AudioLike | None = None,
-    reward: str | Path | Reward = "auto",
-    device: str = "auto",
-    on_progress: ProgressCallback | None = None,
-) -> dict[str, float | None] | list[dict[str, float | None]]:
-    """Return the rewards of a piece of audio by axis; for a list of pieces, a list of them in the same order.
-
-    The options are those of `generate`. No filter looks at the audio.
-
-    Raises:
-        InvalidInput: an option, the prompt or a piece of audio cannot be used.
-        RewardFailed: a reward is not finite, or is no reward.
-    """
-    pieces = audio if isinstance(audio, list) else [audio]
-    check_whole("the number of audio files", len(pieces), 1, MAX_CANDIDATES)
-    whole = Prompt.of(prompt, lyrics, reference)
-    heard = [as_audio(piece) for piece in pieces]
-    model = cast(Reward, load("reward", reward, {}, offered=offered_device(device)))
-    report = Reporter(on_progress)
-    report.begin("rewarding", len(heard))
-    scores: list[dict[str, float | None]] = []
-    for piece, result in zip(heard, score_each(model, whole, heard), strict=True):
-        fault = result if isinstance(result, str) else not_finite(result)
-        if fault or isinstance(result, str):
-            raise RewardFailed(f"reward model {model.info.name!r} on {piece}: {fault}; report it to its authors")
-        scores.append(result)
-        report.finished(len(scores))
-    return scores if isinstance(audio, list) else scores[0]
-
-
-def _several(audio: object) -> list[Any]:
-    """Return the pieces of audio that `rank` got; refuse what is one piece, or is none."""
-    kind = type(audio).__name__
-    if isinstance(audio, tuple) and audio and all(isinstance(piece, str | Path | Audio) for piece in audio):
-        raise InvalidInput(f"rank takes a list of audio, got a tuple of {len(audio)}; pass a list: list(audio)")
-    if isinstance(audio, str | Path | Audio | tuple):
-        raise InvalidInput(f"rank takes a list of audio, got one {kind}; pass [audio], or use score")
-    if not isinstance(audio, Iterable):
-        raise InvalidInput(f"rank takes a list of audio, got {kind}; pass a list of paths or waveforms")
-    return list(audio)
-
-
-def _run_folder(output: str | Path | None, overwrite: bool, audio: Iterable[object]) -> RunFolder | None:
-    """Return the folder for a run that is made from these pieces of audio, whose files it must not replace."""
-    if output is None:
-        return None
-    files = (piece.path if isinstance(piece, Audio) else piece for piece in audio)
-    sources = [Path(file) for file in files if isinstance(file, str | Path) and os.path.exists(file)]
-    return RunFolder(output, overwrite=overwrite, sources=sources)
-
-
-def _check_axes(options: Options, reward: object) -> None:
-    known = known_info("reward", reward)
-    if isinstance(known, RewardInfo):
-        options.check_axes(known)
-
-
-def _loaded_reward(reward: str | Path | Reward, options: Options) -> Reward:
-    return cast(Reward, load("reward", reward, {}, offered=options.offered))
+def _check_folder_options(output: object, overwrite: bool, resume: bool, keep: int | None, n: int) -> None:
+    if keep is not None:
+        check_whole("keep", keep, 1, n)
+    for name, given in (("resume", resume), ("keep", keep is not None)):
+        if given and output is None:
+            raise InvalidInput(f"{name} needs an output: the folder of the run")
+    if resume and overwrite:
+        raise InvalidInput("resume goes on with a run and overwrite replaces it; give one of them")
 
 
 def _followed(prompt: Prompt, info: GeneratorInfo) -> Prompt:
@@ -260,3 +166,16 @@ def _check_duration(duration: object, info: GeneratorInfo) -> None:
             f"duration must be {info.min_duration:g} to {info.max_duration:g} s for generator {info.name!r}, "
             f"got {duration!r:.40}"
         )
+
+
+def _thinned(ranking: Ranking, keep: int | None, folder: RunFolder | None) -> Ranking:
+    """Remove the files of all but the best `keep` of a run that is done; the document still lists them."""
+    if keep is None or folder is None or ranking.status != "done":
+        return ranking
+    candidates = remove_takes(
+        folder,
+        ranking.candidates,
+        [one for one in ranking.candidates if one.rank is None or one.rank > keep],
+        lambda left: replace(ranking, candidates=tuple(left)).to_dict(folder.place),
+    )
+    return replace(ranking, candidates=tuple(candidates))

@@ -3,11 +3,13 @@
 **Conventions**: rewards are floats, higher is better, None where one does not apply; rank 1 is best.
 """
 
+import math
+import numbers
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +67,14 @@ class Prompt:
                 raise InvalidInput(f"{name} given beside a Prompt; put it inside: Prompt(text, {name}=...)")
         return prompt
 
+    @classmethod
+    def recalled(cls, text: str, lyrics: str | None, reference: Audio | None) -> "Prompt":
+        """Return a prompt that was checked when it was given, without reading its reference again."""
+        prompt = object.__new__(cls)
+        for name, part in (("text", text), ("lyrics", lyrics), ("reference", reference)):
+            object.__setattr__(prompt, name, part)
+        return prompt
+
     def conditions(self) -> list[str]:
         """Return which of "text", "lyrics" and "reference" it has."""
         present = {
@@ -87,8 +97,11 @@ class Candidate:
         rewards: by axis name; empty until scored.
         combined: weighted mean of the rewards.
         rank: 1 is best; None where it was set aside.
-        set_aside: why it is not ranked, in plain words; None where it is ranked.
-        path: the file that holds it, if any.
+        set_aside: why it is not ranked, in plain words; None where it is ranked, or waits for its rewards.
+        reasons: what speaks for and against it, one sentence each, made from numbers.
+        path: the file of its run that holds it, if any.
+        sha256: of that file, in hexadecimal digits.
+        source: the file it came from, for audio made elsewhere.
         truth: for generators that know what they made (`synth`): what was asked and rendered. Reward models never
             see it; training and evaluation may.
         codes: for generators that sample codes of a neural codec (MusicGen): those that `audio` was decoded from, int16
@@ -103,10 +116,23 @@ class Candidate:
     combined: float | None = None
     rank: int | None = None
     set_aside: str | None = None
+    reasons: tuple[str, ...] = ()
     path: Path | None = None
+    sha256: str | None = None
+    source: Path | None = None
     truth: Mapping[str, Any] | None = field(default=None, repr=False)
     codes: NDArray[np.int16] | None = field(default=None, repr=False)
     licence: str | None = None
+
+    @property
+    def set_aside_kind(self) -> str | None:
+        """The kind of `set_aside`, as a word that code can test, such as "silent" or "failed"; None where it is None."""
+        return None if self.set_aside is None else kind_of(self.set_aside)
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether its file was stored and removed again."""
+        return self.path is None and self.sha256 is not None
 
     def save(self, path: str | Path) -> Path:
         """Write its audio to a `.wav`, `.flac`, `.ogg` or `.mp3` file and return the path.
@@ -124,21 +150,51 @@ class Candidate:
 
         The truth is in it where the generator knows it.
         """
-        source = self.audio.path if self.audio else None
         document: dict[str, Any] = {
             "rank": self.rank,
             "index": self.index,
             "seed": self.seed,
             "path": path_text(self.path, folder),
-            "source": path_text(source, folder),
+            "sha256": self.sha256,
+            "source": path_text(self.source, folder),
             "duration": self.audio.duration if self.audio else None,
             "sample_rate": self.audio.sample_rate if self.audio else None,
+            "channels": self.audio.channels if self.audio else None,
             "rewards": dict(self.rewards),
             "combined": self.combined,
+            "reasons": list(self.reasons),
             "set_aside": self.set_aside,
+            "set_aside_kind": self.set_aside_kind,
             "licence": self.licence,
         }
         return document if self.truth is None else document | {"truth": dict(self.truth)}
+
+
+KINDS = {
+    "generation failed": "failed",
+    "cannot be read": "unreadable",
+    "not finite": "not_finite",
+    "silent": "silent",
+    "clipped": "clipped",
+    "DC offset": "dc_offset",
+    "short": "short",
+    "near-duplicate": "duplicate",
+    "below the floor": "floor",
+    "reward failed": "reward_failed",
+    "reward not finite": "reward_not_finite",
+    "not scored": "not_scored",
+    "no axis": "no_axis",
+}
+"""How a reason for setting aside begins, and the word for its kind."""
+
+
+def kind_of(reason: str) -> str:
+    """Return the kind of a reason for setting aside; "generator" for what a generator says in words of its own.
+
+    >>> kind_of("DC offset: the mean of a channel is 0.123, at most 0.05 is allowed")
+    'dc_offset'
+    """
+    return next((kind for start, kind in KINDS.items() if reason.startswith(start)), "generator")
 
 
 def check_whole(name: str, value: object, low: int, high: int) -> None:
@@ -149,6 +205,14 @@ def check_whole(name: str, value: object, low: int, high: int) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= int(value) <= high:
         raise InvalidInput(f"{name} must be a whole number from {low} to {high}, got {value!r}")
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Return whether it is a finite number that a float can hold."""
+    try:
+        return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _check_text(name: str, text: object) -> None:

@@ -1,11 +1,17 @@
-"""Writing files so that a crash or a full disk never leaves half a file under a real name."""
+"""Writing files so that a crash or a full disk never leaves half a file under a real name; claiming folders."""
 
 import contextlib
+import fcntl
+import hashlib
 import os
+import re
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from rerank.errors import InvalidInput, OutputError
+
+_PARTIAL = re.compile(r"\..+\.\d+\.\d+\.partial")
 
 
 def as_path(name: str, value: object) -> Path:
@@ -19,23 +25,66 @@ def as_path(name: str, value: object) -> Path:
     return Path(value)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes, *, synced: bool = False) -> None:
     """Write `content` to `path`, replacing what was there, completely or not at all.
 
     The bytes go to a hidden file beside it first, which is then renamed.
+
+    Args:
+        path: of the file.
+        content: of the file.
+        synced: whether the content reaches the disk before the name does, so that even a machine that loses its power
+            never has a name without its content.
 
     Raises:
         OutputError: the disk is full, the folder is missing or may not be written.
     """
     partial = path.parent / f".{path.name}.{os.getpid()}.{threading.get_ident()}.partial"
     try:
-        partial.write_bytes(content)
+        if synced:
+            _write_through(partial, content)
+        else:
+            partial.write_bytes(content)
         partial.replace(path)
     except (OSError, ValueError) as error:
         raise cannot_write(path, error) from error
     finally:
         with contextlib.suppress(OSError, ValueError):
             partial.unlink(missing_ok=True)
+
+
+def _write_through(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what a killed process left of `write_bytes` in a folder; only for who has claimed the folder."""
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if _PARTIAL.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal digits.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def make_folder(path: Path) -> None:
@@ -48,6 +97,33 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         raise cannot_write(path, error) from error
+
+
+@contextlib.contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Keep other processes, and other threads of this one, from claiming a folder while the block runs.
+
+    The claim is a lock on the folder itself, which the system drops when the process ends, however it ends.
+
+    Raises:
+        OutputError: another one has it, or the folder may not be read.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except (OSError, ValueError) as error:
+        raise cannot_write(folder, error) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputError(
+                f"{folder} is in use by another run; choose another folder, or wait until that is done"
+            ) from error
+        except OSError as error:
+            raise cannot_write(folder, error) from error
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def cannot_write(path: Path, error: OSError | ValueError) -> OutputError:

@@ -5,16 +5,17 @@ earlier ones (the lower index stays). A candidate that is set aside is kept and 
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rerank.audio import Audio, to_mono
+from rerank.data import is_number
 from rerank.errors import InvalidInput, UnknownName
-from rerank.ranking import is_number
+from rerank.rules import full_axis
 
 _FULL_SCALE = 0.999
 _FRAME = 0.1  # s, over which a level is measured
@@ -85,14 +86,28 @@ class Filters:
         return cls(**thresholds, floors=floors or None)
 
     def check_axes(self, axes: Mapping[str, Any]) -> None:
-        """Refuse floors on axes that the reward model does not have.
+        """Refuse floors on axes that no reward model has.
 
         Raises:
             UnknownName: naming the axis.
+            InvalidInput: several reward models have it.
         """
-        for axis in self.floors or {}:
-            if axis not in axes:
-                raise UnknownName.among("axis", axis, axes)
+        self.on_axes(axes)
+
+    def on_axes(self, axes: Iterable[str]) -> Self:
+        """Return the filters with floors on these axes, which `full_axis` tells from how they were named.
+
+        Raises:
+            UnknownName, InvalidInput: as `check_axes`.
+        """
+        known = list(axes)
+        floors = {full_axis(axis, known): floor for axis, floor in (self.floors or {}).items()}
+        return replace(self, floors=floors or None)
+
+    @classmethod
+    def of(cls, thresholds: Mapping[str, Any]) -> Self:
+        """Return the filters that `to_dict` gave, or a document holds; what it does not name is off."""
+        return cls(**{**dict.fromkeys(_RANGES), **thresholds})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the thresholds by name."""
@@ -118,6 +133,7 @@ def sound_fault(audio: Audio, filters: Filters, duration: float | None) -> str |
         filters: the thresholds.
         duration: that was asked for, in seconds; None where none was.
     """
+    audio = audio.loaded()
     size = audio.waveform.size
     broken = size - int(np.isfinite(audio.waveform).sum())
     if filters.not_finite is not None and broken > filters.not_finite * size:

@@ -8,7 +8,7 @@ package by an entry point in the group `rerank.generators` or `rerank.rewards`, 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from rerank.audio import Audio
@@ -32,6 +32,9 @@ class GeneratorInfo:
         min_duration: the shortest candidate it makes, in seconds.
         conditions: the parts of a prompt that it follows; the others reach only the reward model.
         licence: of the weights (and so of what may be done with its audio).
+        version: tells its weights or code from others of the same name: two that could make other audio have another.
+        options: name -> value in force, of all options that can change the audio; plain JSON values.
+        device: that it computes on, such as "cpu" or "cuda:0": another kind of device rounds differently.
     """
 
     name: str
@@ -41,6 +44,27 @@ class GeneratorInfo:
     min_duration: float = 1.0
     conditions: frozenset[Condition] = frozenset({"text"})
     licence: str = "unknown"
+    version: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    device: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """One thing that a reward model gives a number for; higher is better.
+
+    Attributes:
+        meaning: in one sentence.
+        needs: the parts of a prompt without which there is no such reward: it is then None.
+        weight: of the axis in the combined reward, where the user gives no weights.
+        low, high: between which every reward lies; None where there is no bound.
+    """
+
+    meaning: str
+    needs: frozenset[Condition] = frozenset()
+    weight: float = 1.0
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,19 +73,39 @@ class RewardInfo:
 
     Attributes:
         name: the name it is loaded by.
-        axes: name of each reward -> what it means, in one sentence; higher is better.
+        axes: name of each reward -> what it is; a plain text in place of an `Axis` becomes its meaning.
         sample_rate: that it listens at, in Hz; audio at other rates is resampled by the reward model.
-        conditions: the parts of a prompt that it reads.
+        conditions: the parts of a prompt that it reads; none for one that judges the audio alone.
         licence: of the weights.
         version: tells its weights from others of the same name, such as the start of their SHA-256.
+        encoders: names of the published networks it rests on: judges that share one do not judge independently.
+        trained_on: names of the data it learned from, for the same reason.
+        calibration: how likely the better one of two wins, per unit of the gap between their rewards: the slope of the
+            log odds; None where nobody measured it.
+        options: name -> value in force, of all options that can change a reward; plain JSON values.
+        device: that it computes on, such as "cpu" or "cuda:0".
+        precision: that it computes in, such as "float32".
+        batch_size: how many pieces of audio it is given at a time. 1 suits a processor where several together are no
+            faster; the rewards of a piece are then the same to the bit whatever is scored with it.
     """
 
     name: str
-    axes: Mapping[str, str]
+    axes: Mapping[str, Axis]
     sample_rate: int
     conditions: frozenset[Condition] = frozenset({"text"})
     licence: str = "unknown"
     version: str = ""
+    encoders: tuple[str, ...] = ()
+    trained_on: tuple[str, ...] = ()
+    calibration: float | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    device: str = ""
+    precision: str = ""
+    batch_size: int = 4
+
+    def __post_init__(self) -> None:
+        axes = {name: Axis(meaning=axis) if isinstance(axis, str) else axis for name, axis in self.axes.items()}
+        object.__setattr__(self, "axes", axes)
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,23 @@
-"""A ranking, and its arithmetic: rewards -> combined reward -> order.
+"""A ranking: the candidates of one prompt in order, with what they were made with.
 
-**Conventions**: rewards are floats, higher is better, None where an axis does not apply to a candidate; weights are
-normalised to a sum of 1; rank 1 is best.
-
-**Source**: combining the axes by equal weights is what CMI-RewardBench does (arXiv:2603.00610, section 5).
+**Conventions**: as in `rerank.rules`.
 """
 
-import math
-import numbers
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from html import escape
 from pathlib import Path
-from typing import Any, Literal, TypeGuard, overload
+from typing import Any, Literal, overload
 
+from rerank.audio import Audio
 from rerank.data import Candidate, Prompt, check_whole, path_text
-from rerank.errors import InvalidInput, RerankError, UnknownName
+from rerank.errors import RerankError
 from rerank.files import as_path
+from rerank.rules import Rule, best_first, by_rule, check_rule, combine, normalise_weights
 from rerank.run_folder import RunFolder
 
-Status = Literal["done", "interrupted", "failed"]
+Status = Literal["running", "done", "interrupted", "failed"]
 
 _NO_AXIS = "no axis that has a weight applies to it"
 
@@ -34,15 +32,21 @@ class Settings:
         duration: asked of each candidate, in seconds; None for audio made elsewhere.
         seed: of candidate 0; candidate i has `seed + i`. None for audio made elsewhere.
         generator: its name; None for audio made elsewhere.
-        reward: name of the reward model.
+        generator_version: of its weights or its code.
+        generator_options: name -> value in force.
+        generator_device: that it computed on; empty where it did not tell.
+        reward: name of the reward model; of several, joined by commas.
         reward_version: of its weights.
+        rewards: of each reward model `{name, version, options, encoders, device, precision}`.
         weights: of the axes, with the sum 1.
+        rule: how the rewards become one combined reward.
         filters: the thresholds of `rerank.filters.Filters`.
         not_followed: the parts of the prompt that the generator does not follow.
         not_read: the parts of the prompt that the reward model does not read.
         generator_licence: of the generator's weights.
         reward_licence: of the reward model's weights.
         rerank_version: of this package.
+        versions: of this package and of those that sound and numbers depend on.
     """
 
     n: int
@@ -50,15 +54,21 @@ class Settings:
     duration: float | None = None
     seed: int | None = None
     generator: str | None = None
+    generator_version: str = ""
+    generator_options: Mapping[str, Any] = field(default_factory=dict)
+    generator_device: str = ""
     reward: str
     reward_version: str = ""
+    rewards: tuple[Mapping[str, Any], ...] = ()
     weights: Mapping[str, float]
+    rule: Rule = "mean"
     filters: Mapping[str, Any]
     not_followed: tuple[str, ...] = ()
     not_read: tuple[str, ...] = ()
     generator_licence: str | None = None
     reward_licence: str | None = None
     rerank_version: str
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -67,10 +77,11 @@ class Ranking(Sequence[Candidate]):
 
     Attributes:
         prompt: they were made for.
-        candidates: all of them: those ranked, best first, then those set aside, in generation order.
+        candidates: all of them: those ranked, best first, then those that wait for their rewards or were set aside, in
+            generation order.
         settings: they were made with.
-        status: "interrupted" where it holds what was finished when the user stopped, "failed" what was finished when
-            the run failed.
+        status: "running" while more is to come, "interrupted" where it holds what was finished when the user stopped,
+            "failed" what was finished when the run failed.
     """
 
     prompt: Prompt
@@ -82,23 +93,22 @@ class Ranking(Sequence[Candidate]):
     def of(
         cls, prompt: Prompt, candidates: Iterable[Candidate], settings: Settings, status: Status = "done"
     ) -> "Ranking":
-        """Order scored candidates by the weights in `settings`; ties go to the lower index."""
+        """Order scored candidates by the weights and the rule in `settings`; ties go to the lower index."""
+        known = sorted(candidates, key=lambda candidate: candidate.index)
+        known = [replace(one, set_aside=None) if one.set_aside == _NO_AXIS else one for one in known]
+        scored = [one for one in known if one.set_aside is None and one.rewards]
+        columns = by_rule([one.rewards for one in scored], settings.rule)
         ranked: list[tuple[float, Candidate]] = []
-        aside: list[Candidate] = []
-        for candidate in sorted(candidates, key=lambda candidate: candidate.index):
-            combined = None
-            reason = None if candidate.set_aside == _NO_AXIS else candidate.set_aside
-            if reason is None:
-                combined = combine(candidate.rewards, settings.weights)
-                reason = _NO_AXIS if combined is None else None
-            candidate = replace(candidate, combined=combined, rank=None, set_aside=reason)
+        rest = [replace(one, combined=None, rank=None) for one in known if one.set_aside is not None or not one.rewards]
+        for candidate, rewards in zip(scored, columns, strict=True):
+            combined = combine(rewards, settings.weights)
             if combined is None:
-                aside.append(candidate)
+                rest.append(replace(candidate, combined=None, rank=None, set_aside=_NO_AXIS))
             else:
-                ranked.append((combined, candidate))
+                ranked.append((combined, replace(candidate, combined=combined)))
         order = best_first([combined for combined, _ in ranked])
         best = (replace(ranked[index][1], rank=place) for place, index in enumerate(order, start=1))
-        return cls(prompt, (*best, *aside), settings, status)
+        return cls(prompt, (*best, *sorted(rest, key=lambda candidate: candidate.index)), settings, status)
 
     @overload
     def __getitem__(self, index: int) -> Candidate: ...
@@ -136,7 +146,7 @@ class Ranking(Sequence[Candidate]):
     @property
     def set_aside(self) -> tuple[Candidate, ...]:
         """The candidates that are not ranked; each says why in its own `set_aside`."""
-        return tuple(candidate for candidate in self.candidates if candidate.rank is None)
+        return tuple(candidate for candidate in self.candidates if candidate.set_aside is not None)
 
     def top(self, k: int) -> list[Candidate]:
         """Return the `k` best candidates, best first; fewer if fewer are ranked.
@@ -147,15 +157,79 @@ class Ranking(Sequence[Candidate]):
         check_whole("k", k, 1, self.settings.n)
         return list(self._ranked()[:k])
 
-    def reweight(self, weights: Mapping[str, float]) -> "Ranking":
-        """Return the ranking under other weights of the axes; nothing is scored again.
+    def first(self, n: int) -> "Ranking":
+        """Return the ranking of the first `n` candidates, as a run of `n` would have given it.
 
         Raises:
-            InvalidInput: a weight is negative or not finite, or all are zero.
-            UnknownName: a weight is for an axis the reward model does not have.
+            InvalidInput: `n` is not 1 to the n of this ranking.
         """
-        settings = replace(self.settings, weights=normalise_weights(weights, self.settings.weights))
+        check_whole("n", n, 1, self.settings.n)
+        settings = replace(self.settings, n=int(n), top_k=min(self.settings.top_k, int(n)))
+        return Ranking.of(self.prompt, (one for one in self.candidates if one.index < n), settings, self.status)
+
+    def reweight(self, weights: Mapping[str, float] | None = None, *, rule: Rule | None = None) -> "Ranking":
+        """Return the ranking under other weights of the axes, or another rule; nothing is scored again.
+
+        Args:
+            weights: axis -> weight, 0 for an axis that is not named; the present ones by default. Where there are
+                several reward models an axis is `model.axis`, or its own name where only one of them has it.
+            rule: "mean", "zscore" or "rank"; the present one by default.
+
+        Raises:
+            InvalidInput: a weight is negative or not finite, or all are zero; or there is no such rule.
+            UnknownName: a weight is for an axis that no reward model has.
+        """
+        if rule is not None:
+            check_rule(rule)
+        known = self.settings.weights
+        settings = replace(
+            self.settings,
+            weights=known if weights is None else normalise_weights(weights, known),
+            rule=rule or self.settings.rule,
+        )
         return Ranking.of(self.prompt, self.candidates, settings, self.status)
+
+    def to_records(self) -> list[dict[str, Any]]:
+        """Return one flat record per candidate, in the order of `candidates`, such as a data frame is made from.
+
+        Its keys are rank, combined, each axis, index, seed, duration, path, source, set_aside_kind and set_aside.
+        """
+        axes = self.settings.weights
+        return [
+            {
+                "rank": one.rank,
+                "combined": one.combined,
+                **{axis: one.rewards.get(axis) for axis in axes},
+                "index": one.index,
+                "seed": one.seed,
+                "duration": one.audio.duration if one.audio else None,
+                "path": path_text(one.path, None),
+                "source": path_text(one.source, None),
+                "set_aside_kind": one.set_aside_kind,
+                "set_aside": one.set_aside,
+            }
+            for one in self.candidates
+        ]
+
+    def _repr_html_(self) -> str:
+        """Return the table that a notebook shows."""
+        axes = list(self.settings.weights)
+        made = self.settings.generator is not None
+        head = ["rank", "combined", *axes, "seed" if made else "source", "set aside"]
+        rows = [
+            [
+                "" if one.rank is None else str(one.rank),
+                _short(one.combined),
+                *(_short(one.rewards.get(axis)) for axis in axes),
+                str(one.seed if made else one.source or one.index),
+                one.set_aside or "",
+            ]
+            for one in self.candidates
+        ]
+        body = "".join(_html_row("td", row) for row in rows)
+        state = "" if self.status == "done" else f" ({self.status})"
+        caption = f"<caption>{escape(self.prompt.text)}{state}</caption>"
+        return f"<table>{caption}<thead>{_html_row('th', head)}</thead><tbody>{body}</tbody></table>"
 
     def to_dict(self, folder: str | Path | None = None) -> dict[str, Any]:
         """Return the document of `ranking.json`, with paths relative to `folder` if one is given."""
@@ -164,15 +238,22 @@ class Ranking(Sequence[Candidate]):
         prompt: dict[str, Any] = {
             "text": self.prompt.text,
             "lyrics": self.prompt.lyrics,
-            "reference": path_text(reference.path, place) if reference else None,
+            "reference": None,
         }
-        if reference and not reference.path:
-            prompt["reference_in_memory"] = f"{reference.duration:.2f} s at {reference.sample_rate} Hz"
+        if reference is not None:
+            prompt["reference"] = {
+                "path": path_text(reference.path, place),
+                "sha256": reference.sha256,
+                "duration": reference.duration,
+                "sample_rate": reference.sample_rate,
+                "channels": reference.channels,
+            }
         return {
-            "version": 1,
+            "version": 2,
             "prompt": prompt,
             "settings": asdict(self.settings),
             "candidates": [candidate.to_dict(place) for candidate in self.candidates],
+            "verdict": None,
             "status": self.status,
         }
 
@@ -181,16 +262,31 @@ class Ranking(Sequence[Candidate]):
 
         Raises:
             OutputError: the folder holds a run and `overwrite` is False, the disk is full, or it may not be written.
+            UnreadableAudio: the file of a candidate is gone or is another one now.
         """
         heard = [one.audio for one in self.candidates if one.audio] + [self.prompt.reference]
         sources = [audio.path for audio in heard if audio and audio.path]
-        run = RunFolder(folder, overwrite=overwrite, sources=sources)
-        stored = tuple(
-            replace(one, path=run.write_candidate(one.audio, one.index, one.seed)) if one.audio else one
-            for one in self.candidates
-        )
-        run.write_document(replace(self, candidates=stored).to_dict(run.path))
+        sources += [one.source for one in self.candidates if one.source]
+        with RunFolder.opened(folder, overwrite=overwrite, sources=sources) as run:
+            stored = tuple(run.stored(one) for one in self.candidates)
+            replace(self, candidates=stored).stored_in(run, complete=True)
         return run.path / "ranking.json"
+
+    def stored_in(self, run: RunFolder, *, complete: bool) -> "Ranking":
+        """Write the document to the folder of its run, which takes the place of an earlier one if it is `complete`.
+
+        Returns:
+            The ranking with the paths that its files have then.
+
+        Raises:
+            OutputError: it cannot be written; what was there stays.
+        """
+        run.write(self.to_dict(run.place))
+        if not complete or run.place == run.path:
+            return self
+        moved = run.take_place(self.to_dict(run.path))
+        candidates = [replace(one, path=moved.get(one.path, one.path)) if one.path else one for one in self.candidates]
+        return replace(self, candidates=tuple(_read_from_path(one) for one in candidates))
 
     def _ranked(self) -> tuple[Candidate, ...]:
         return tuple(candidate for candidate in self.candidates if candidate.rank is not None)
@@ -203,84 +299,24 @@ class Ranking(Sequence[Candidate]):
         return f"all {len(self.candidates)} candidates were set aside: {told}; try other seeds, or tune the filters"
 
 
-def check_weights(weights: Mapping[str, float]) -> None:
-    """Refuse weights that are wrong whatever the axes are called.
-
-    Raises:
-        InvalidInput: a weight is negative or not finite, or all are zero.
-    """
-    if not isinstance(weights, Mapping):
-        raise InvalidInput(f'weights must be a mapping such as {{"musicality": 1, "alignment": 2}}, got {weights!r}')
-    for axis, weight in weights.items():
-        if not is_number(weight) or weight < 0:
-            raise InvalidInput(f"weight of {axis!r} must be a finite number, 0 or more, got {weight!r:.40}")
-    if not any(weights.values()):
-        raise InvalidInput(f"weights {dict(weights)} are all zero; give at least one axis a weight above 0")
-
-
-def normalise_weights(weights: Mapping[str, float] | None, axes: Iterable[str]) -> dict[str, float]:
-    """Return one weight per axis, with the sum 1: equal ones for None, and 0 for an axis that is not named.
-
-    Raises:
-        InvalidInput: as `check_weights`.
-        UnknownName: a weight is for an axis that the reward model does not have.
-
-    >>> normalise_weights({"alignment": 3, "musicality": 1}, ["musicality", "alignment"])
-    {'musicality': 0.25, 'alignment': 0.75}
-    """
-    names = list(axes)
-    if weights is None:
-        return {axis: 1 / len(names) for axis in names}
-    check_weights(weights)
-    for axis in weights:
-        if axis not in names:
-            raise UnknownName.among("axis", axis, names)
-    plain = {axis: float(weights.get(axis, 0)) for axis in names}  # a numpy float is no JSON
-    largest = max(plain.values())  # first divided by it, so that huge weights do not overflow
-    scaled = {axis: weight / largest for axis, weight in plain.items()}
-    total = sum(scaled.values())
-    return {axis: weight / total for axis, weight in scaled.items()}
-
-
-def combine(rewards: Mapping[str, float | None], weights: Mapping[str, float]) -> float | None:
-    """Return the combined reward: the weighted mean over the axes that apply and have a weight above 0.
-
-    An axis that is None takes no part: the weights of the others are scaled up to a sum of 1, which is the same for
-    every candidate of a prompt as long as the axis applies to all of them or to none. None if no axis is left.
-
-    >>> combine({"musicality": 1.0, "alignment": 0.0}, {"musicality": 0.25, "alignment": 0.75})
-    0.25
-    >>> combine({"musicality": 1.0, "alignment": None}, {"musicality": 0.25, "alignment": 0.75})
-    1.0
-    """
-    parts = [(weights.get(axis, 0.0), reward) for axis, reward in rewards.items() if reward is not None]
-    total = sum(weight for weight, _ in parts)
-    if total == 0:
-        return None
-    return sum(weight / total * reward for weight, reward in parts)
-
-
-def best_first(combined: Sequence[float]) -> list[int]:
-    """Return the indices of the combined rewards, best first; ties keep their order.
-
-    Raises:
-        ValueError: a combined reward is NaN.
-
-    >>> best_first([0.1, 0.9, 0.4, 0.9])
-    [1, 3, 2, 0]
-    """
-    if any(math.isnan(reward) for reward in combined):
-        raise ValueError("a combined reward is NaN; set the candidate aside instead of ranking it")
-    return sorted(range(len(combined)), key=lambda index: -combined[index])
-
-
-def is_number(value: object) -> TypeGuard[float]:
-    """Return whether it is a finite number that a float can hold."""
-    try:
-        return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:
-        return False
+def _read_from_path(candidate: Candidate) -> Candidate:
+    """Return a candidate whose audio is read from where its file is now."""
+    audio = candidate.audio
+    if audio is None or candidate.path is None:
+        return candidate
+    stored = Audio.stored(
+        candidate.path,
+        sample_rate=audio.sample_rate,
+        channels=audio.channels,
+        frames=audio.frames,
+        sha256=candidate.sha256,
+    )
+    return replace(candidate, audio=stored)
 
 
 def _short(reward: float | None) -> str:
     return "-" if reward is None else f"{reward:.3f}"
+
+
+def _html_row(tag: str, cells: Iterable[str]) -> str:
+    return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"

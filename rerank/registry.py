@@ -1,24 +1,21 @@
 """Names of generators and reward models, and how to load them.
 
-The built-in ones stand in `rerank.catalogue`; others come from installed packages by the entry points
-`rerank.generators` and `rerank.rewards`, whose text names a factory as there.
-
-The environment variable `RERANK_PLUGINS` limits which packages may add names: a list of distribution names with
-commas, and the empty text for none.
+The built-in ones stand in `rerank.catalogue`; others come from installed packages (`rerank.names.installed`).
 """
 
-import importlib.metadata
-import inspect
 import logging
 import os
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-from rerank.catalogue import BUILT_IN, Entry, Kind, problem_of
+from rerank.catalogue import BUILT_IN
+from rerank.device import check_device
 from rerank.errors import InvalidInput, RerankError, UnknownName
+from rerank.names.entry import Entry, Kind, problem_of
+from rerank.names.installed import installed
+from rerank.names.option import Option, options_of, takes_any
 from rerank.protocols import Generator, GeneratorInfo, Reward, RewardInfo
 
 logger = logging.getLogger("rerank")
@@ -47,34 +44,31 @@ _PREFERENCES: Mapping[Kind, tuple[_Preference, ...]] = {
 
 
 def entries(kind: Kind) -> dict[str, Entry]:
-    """Return every name of a kind that can be loaded, in alphabetical order; imports none of them.
+    """Return every name of a kind, in alphabetical order; imports none of them.
 
-    Raises:
-        RerankError: two packages use the same name.
+    A name that several packages use stands there once, with its `rivals`.
     """
-    found = {entry.name: entry for entry in BUILT_IN if entry.kind == kind}
-    for entry in plugins(kind):
-        other = found.get(entry.name)
-        if other is not None:
-            raise RerankError(
-                f"both {other.package} and {entry.package} have a {kind} called {entry.name!r}; "
-                f"uninstall one, or choose the packages that may add names: RERANK_PLUGINS={other.package}"
-            )
-        found[entry.name] = entry
+    found: dict[str, Entry] = {}
+    for entry in _with_rivals([*_built_in(kind), *installed(kind)]):
+        found.setdefault(entry.name, entry)
     return dict(sorted(found.items()))
 
 
 def plugins(kind: Kind) -> list[Entry]:
     """Return what installed packages add, as far as `RERANK_PLUGINS` lets them; imports none of them."""
-    allowed = os.environ.get("RERANK_PLUGINS")
-    names = None if allowed is None else {_normalised(name) for name in allowed.split(",")}
-    found = []
-    for point in importlib.metadata.entry_points(group=f"rerank.{kind}s"):
-        package = point.dist.name if point.dist else "an unknown package"
-        version = point.dist.version if point.dist else "unknown"
-        if names is None or _normalised(package) in names:
-            found.append(Entry(kind=kind, name=point.name, target=point.value, package=package, version=version))
-    return found
+    built_in = _built_in(kind)
+    return _with_rivals([*built_in, *installed(kind)])[len(built_in) :]
+
+
+def _built_in(kind: Kind) -> list[Entry]:
+    return [entry for entry in BUILT_IN if entry.kind == kind]
+
+
+def _with_rivals(found: list[Entry]) -> list[Entry]:
+    def rivals(entry: Entry) -> tuple[str, ...]:
+        return tuple(other.package for other in found if other is not entry and other.name == entry.name)
+
+    return [replace(entry, rivals=rivals(entry)) for entry in found]
 
 
 def load_generator(generator: str | Path | Generator = "auto", **options: Any) -> Generator:
@@ -109,24 +103,58 @@ def load_reward(reward: str | Path | Reward = "auto", **options: Any) -> Reward:
 
 @dataclass(frozen=True)
 class Choice:
-    """A name with options, to be loaded later: a `generator` or `reward` of `rerank.generate` and the like."""
+    """A name with options, to be loaded later: a `generator` or `reward` of `rerank.generate` and the like.
+
+    Attributes:
+        name: that `rerank models` lists, a folder, or "auto".
+        options: for it.
+        entry: what the name stands for; None until `resolve` has found out.
+    """
 
     name: str
-    options: Mapping[str, Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    entry: Entry | None = None
 
 
-def known_info(kind: Kind, choice: Any) -> GeneratorInfo | RewardInfo | None:
-    """Return what is known of a choice (see `load`) before it is loaded; None where only loading tells.
+def resolve(kind: Kind, choice: object) -> Choice | Generator | Reward:
+    """Find out what a choice stands for, and load nothing; "auto" is decided here, and says so in the log.
+
+    Args:
+        kind: "generator" or "reward".
+        choice: a name, a folder, "auto", a `Choice`, resolved or not, or a loaded object.
+
+    Returns:
+        A `Choice` with its entry, to be given to `known_info` and `load`; a loaded object as it is.
 
     Raises:
         UnknownName: no such name.
+        RerankError: several packages use the name.
+        InvalidInput: there is no such folder, it holds no `kind`, or the object is none.
     """
     if isinstance(choice, Choice):
-        return None if {"path", "repository"} & set(choice.options) else known_info(kind, choice.name)
-    if not isinstance(choice, str | Path):
-        return cast("GeneratorInfo | RewardInfo | None", getattr(choice, "info", None))
-    entry = _find(kind, str(choice))
-    return entry.info if choice in (entry.name, "auto") else None
+        if choice.entry is not None:
+            return choice
+        found = cast(Choice, resolve(kind, choice.name))
+        return replace(found, options={**found.options, **choice.options})
+    if isinstance(choice, str | Path):
+        return _find(kind, str(choice))
+    problem = problem_of(choice, kind)
+    if problem:
+        raise InvalidInput(f"expected a {kind} by name or as a loaded object, got {problem}")
+    return cast(Generator | Reward, choice)
+
+
+def known_info(kind: Kind, choice: object) -> GeneratorInfo | RewardInfo | None:
+    """Return what is known of a choice (see `resolve`) before it is loaded; None where only loading tells.
+
+    Raises:
+        RerankError: as `resolve`.
+    """
+    chosen = resolve(kind, choice)
+    if not isinstance(chosen, Choice):
+        return chosen.info
+    only_loading_tells = {"path", "repository"} & set(chosen.options)
+    return None if only_loading_tells or chosen.entry is None else chosen.entry.info
 
 
 def load(
@@ -141,46 +169,54 @@ def load(
         offered: options that are given to factories that take them, and to no others.
 
     Raises:
-        UnknownName: no such name.
-        InvalidInput: an option is unknown, or the object is no `kind`.
+        UnknownName: no such name, or no such option.
+        InvalidInput: an option cannot be used, or the object is no `kind`.
+        RerankError: it cannot be loaded.
     """
-    if isinstance(choice, Choice):
-        return load(kind, choice.name, {**choice.options, **options}, offered=offered)
-    if not isinstance(choice, str | Path):
+    if "device" in (offered or {}):
+        check_device((offered or {})["device"])  # also beside a loaded object, which takes none
+    chosen = resolve(kind, choice)
+    if not isinstance(chosen, Choice):
         if options:
             raise InvalidInput(f"options {sorted(options)} need a {kind} given by name, got {type(choice).__name__}")
-        problem = problem_of(choice, kind)
-        if problem:
-            raise InvalidInput(f"expected a {kind} by name or as a loaded object, got {problem}")
-        return cast(Generator | Reward, choice)
-    entry = _find(kind, str(choice))
-    if choice not in (entry.name, "auto") and os.path.isdir(choice):
-        options = {"path": Path(choice), **options}
+        return chosen
+    entry, options = chosen.entry, {**chosen.options, **options}
+    assert entry is not None  # it is resolved
     factory = entry.factory()
-    known = _option_names(factory)
-    for option in options:
-        if known is not None and (option not in known or option in entry.fixed):
-            raise UnknownName.among(f"option of {kind} {entry.name!r}:", option, set(known) - set(entry.fixed))
-    taken = {name: value for name, value in (offered or {}).items() if known is None or name in known}
+    known = {option.name for option in options_of(factory)} - set(entry.fixed)
+    free = takes_any(factory)
+    for name in options:
+        if name not in known and (name in entry.fixed or not free):
+            raise UnknownName.among(f"option of {kind} {entry.name!r}:", name, known)
+    taken = {name: value for name, value in (offered or {}).items() if free or name in known}
     return entry.make(factory, {**taken, **options})
 
 
-def _normalised(package: str) -> str:
-    """Return the name of a distribution as package indexes compare it."""
-    return re.sub(r"[-_.]+", "-", package.strip()).lower()
+def options(kind: Kind, name: str | Choice) -> list[Option]:
+    """Return the options that a name takes, with their defaults and meanings; it is imported, and not loaded.
+
+    Raises:
+        RerankError: there is no such name, or it cannot be imported.
+    """
+    entry = cast(Choice, resolve(kind, name)).entry
+    assert entry is not None  # it is resolved
+    return [option for option in options_of(entry.factory()) if option.name not in entry.fixed]
 
 
-def _find(kind: Kind, name: str) -> Entry:
+def _find(kind: Kind, name: str) -> Choice:
     known = entries(kind)
     if name == "auto":
-        chosen = _automatic(kind)
-        return known[chosen]
-    if name in known:
-        return known[name]
+        # one that is built in, whatever else goes by its name
+        return Choice(name, entry=replace(known[_automatic(kind, known)], rivals=()))
+    entry = known.get(name)
+    if entry is not None:
+        if entry.rivals:
+            raise RerankError(entry.problem())
+        return Choice(name, entry=entry)
     if os.path.isdir(name):
         for entry in known.values():
             if entry.is_in(name):
-                return entry
+                return Choice(name, {"path": Path(name)}, entry)
         markers = {entry.name: entry.marker for entry in known.values() if entry.marker}
         told = ", ".join(f"{marker} for {entry}" for entry, marker in markers.items()) or f"no {kind} is in a folder"
         raise InvalidInput(f"folder {name!r} holds no {kind} that is known by its files ({told})")
@@ -191,8 +227,7 @@ def _find(kind: Kind, name: str) -> Entry:
     raise UnknownName.among(kind, name, [*known, "auto"])
 
 
-def _automatic(kind: Kind) -> str:
-    known = entries(kind)
+def _automatic(kind: Kind, known: Mapping[str, Entry]) -> str:
     for preference in _PREFERENCES[kind]:
         if preference.needs_gpu and not _has_gpu():
             continue
@@ -209,21 +244,10 @@ def _automatic(kind: Kind) -> str:
             logger.warning("%s %s is downloaded, %s; name another one to do without", kind, preference.name, size)
         logger.info("%s %s: %s", kind, preference.name, preference.why)
         return preference.name
-    raise RerankError(f"this machine can run no {kind} on its own; name one: {', '.join(entries(kind))}")
+    raise RerankError(f"this machine can run no {kind} on its own; name one: {', '.join(known)}")
 
 
 def _has_gpu() -> bool:
     import torch
 
     return torch.cuda.is_available()
-
-
-def _option_names(factory: Callable[..., Any]) -> list[str] | None:
-    """Return the keyword options of a factory; None where it takes any."""
-    try:
-        parameters = inspect.signature(factory).parameters.values()
-    except ValueError:  # some classes that are written in C do not tell
-        return None
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return None
-    return [one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]

@@ -1,38 +1,96 @@
 """Asking a reward model: small batches, checked answers, and a failure that costs one candidate only."""
 
-import logging
 import math
 import numbers
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 
 from rerank.audio import Audio
-from rerank.data import Prompt
+from rerank.batching import Batches, Passing
+from rerank.data import Prompt, check_whole
 from rerank.errors import RerankError, RewardFailed, one_line
 from rerank.protocols import PreparedPrompt, Reward
 
-_BATCH = 4  # candidates scored together: enough to fill a processor, few enough for its memory
-
-logger = logging.getLogger("rerank")
+_MAX_BATCH_SIZE = 1024
 
 Rewards = dict[str, float | None]
 
 
-def score_each(reward: Reward, prompt: Prompt, audio: Sequence[Audio]) -> Iterator[Rewards | str]:
-    """Yield for each piece of audio, in order, its rewards by axis, or why it has none.
+class Scorer:
+    """Asks one reward model about the candidates of one prompt, as many at a time as it says.
 
-    The prompt is prepared once, before the first. A reward may be NaN or infinite: see `not_finite`.
+    Args:
+        reward: the reward model.
+        prompt: of all candidates; it is prepared once, when the first of them is scored.
 
     Raises:
-        RewardFailed: the reward model cannot prepare the prompt, or breaks its protocol.
+        InvalidInput: the reward model wants batches of a size that is none.
     """
-    try:
-        prepared = reward.prepare(prompt)
-    except RerankError:
-        raise
-    except Exception as error:
-        raise RewardFailed(f"reward model {reward.info.name!r} cannot read the prompt: {one_line(error)}") from error
-    for start in range(0, len(audio), _BATCH):
-        yield from _score(reward, prepared, audio[start : start + _BATCH])
+
+    def __init__(self, reward: Reward, prompt: Prompt) -> None:
+        self._reward, self._prompt = reward, prompt
+        size = reward.info.batch_size
+        check_whole(f"batch_size of reward model {reward.info.name!r}", size, 1, _MAX_BATCH_SIZE)
+        self._batches = Batches(int(size))  # what it learns of the memory holds for all candidates
+
+    def __call__(self, audio: Sequence[Audio]) -> Iterator[Rewards | str]:
+        """Yield for each piece of audio, in order, its rewards by axis, or why it has none.
+
+        Where the reward model fails on several together, they are scored in halves, so that only those without rewards
+        are lost that it fails on by themselves. A reward may be NaN or infinite: see `not_finite`.
+
+        Raises:
+            RewardFailed: the reward model cannot prepare the prompt, or breaks its protocol.
+        """
+        prepared = self._prepared
+
+        def ask(batch: Sequence[Audio]) -> Sequence[Rewards | str]:
+            found = self._reward.score(prepared, batch)
+            try:
+                return self._checked(found, len(batch))
+            except RewardFailed as error:
+                raise Passing(error) from error
+
+        yield from self._batches(audio, ask, alone=_reason)
+
+    @cached_property
+    def _prepared(self) -> PreparedPrompt:
+        try:
+            return self._reward.prepare(self._prompt)
+        except RerankError:
+            raise
+        # a reward model is anybody's code, here and where it scores
+        except Exception as error:
+            name = self._reward.info.name
+            raise RewardFailed(f"reward model {name!r} cannot read the prompt: {one_line(error)}") from error
+
+    def _checked(self, found: object, count: int) -> list[Rewards | str]:
+        """Return the answer of a reward model, its axes in the order declared.
+
+        Raises:
+            RewardFailed: the answer breaks the protocol.
+        """
+        name, axes = self._reward.info.name, self._reward.info.axes
+        if not isinstance(found, Sequence):
+            raise RewardFailed(f"reward model {name!r} gave a {type(found).__name__}; expected a list of dicts")
+        if len(found) != count:
+            raise RewardFailed(f"reward model {name!r} gave {len(found)} results for {count} candidates")
+        for rewards in found:
+            if not isinstance(rewards, Mapping):
+                raise RewardFailed(f"reward model {name!r} gave a list of {type(rewards).__name__}; expected dicts")
+            if set(rewards) != set(axes):
+                given = sorted(map(str, rewards))
+                raise RewardFailed(f"reward model {name!r} gave the axes {given}; it declares {sorted(axes)}")
+        return [{axis: _number(rewards[axis], axis, name) for axis in axes} for rewards in found]
+
+
+def score_each(reward: Reward, prompt: Prompt, audio: Sequence[Audio]) -> Iterator[Rewards | str]:
+    """Yield for each piece of audio what a `Scorer` made for this call gives; the prompt is prepared again each time.
+
+    Raises:
+        InvalidInput, RewardFailed: as `Scorer`.
+    """
+    yield from Scorer(reward, prompt)(audio)
 
 
 def not_finite(rewards: Mapping[str, float | None]) -> str | None:
@@ -43,35 +101,19 @@ def not_finite(rewards: Mapping[str, float | None]) -> str | None:
     return None
 
 
-def _score(reward: Reward, prepared: PreparedPrompt, audio: Sequence[Audio]) -> Sequence[Rewards | str]:
+def _reason(error: Exception) -> str:
+    return f"reward failed: {error if isinstance(error, RerankError) else one_line(error)}"
+
+
+def _number(value: object, axis: str, name: str) -> float | None:
+    """Return a reward as a plain float, since a numpy float is no JSON."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise RewardFailed(f"reward model {name!r} gave {value!r:.60} on axis {axis!r}; expected a float or None")
     try:
-        found = reward.score(prepared, audio)
-    # a reward model is anybody's code: what it raises costs the candidate it was raised for, which says so
-    except Exception as error:
-        logger.debug("reward model %s failed", reward.info.name, exc_info=True)
-        if len(audio) == 1:
-            return [f"reward failed: {error if isinstance(error, RerankError) else one_line(error)}"]
-        return [result for piece in audio for result in _score(reward, prepared, [piece])]
-    return _checked(reward, found, len(audio))
-
-
-def _checked(reward: Reward, found: Sequence[Mapping[str, float | None]], count: int) -> list[Rewards]:
-    """Return the answer of a reward model, its axes in the order declared.
-
-    Raises:
-        RewardFailed: the answer breaks the protocol.
-    """
-    name, axes = reward.info.name, reward.info.axes
-    if len(found) != count:
-        raise RewardFailed(f"reward model {name!r} gave {len(found)} results for {count} candidates")
-    for rewards in found:
-        if set(rewards) != set(axes):
-            raise RewardFailed(f"reward model {name!r} gave the axes {sorted(rewards)}; it declares {sorted(axes)}")
-        for axis, value in rewards.items():
-            if value is not None and not isinstance(value, numbers.Real):
-                raise RewardFailed(f"reward model {name!r} gave {value!r} on axis {axis!r}; expected a float or None")
-    return [{axis: _plain(rewards[axis]) for axis in axes} for rewards in found]
-
-
-def _plain(value: float | None) -> float | None:
-    return None if value is None else float(value)  # a numpy float is no JSON
+        return float(value)
+    except OverflowError as error:
+        raise RewardFailed(
+            f"reward model {name!r} gave a number on axis {axis!r} that is too large for a float"
+        ) from error

@@ -19,6 +19,7 @@ from rerank.errors import ConformanceError, RewardFailed
 from rerank.protocols import Condition, Generator, GeneratorInfo, Progress, Reward, RewardInfo
 from rerank.scoring import Rewards, not_finite, score_each
 
+_PARTS: frozenset[Condition] = frozenset({"text", "lyrics", "reference"})
 _TEXT = "slow sad piano in a minor key"
 _OTHER_TEXT = "fast happy drums and bass, 150 bpm"
 _LYRICS = "la la la, the moon is rising"
@@ -66,9 +67,10 @@ def check_reward(reward: Reward, *, audio: Sequence[Audio] = (), tolerance: floa
     """Check a reward model: it scores about two dozen short pieces of audio.
 
     Checked are: what `info` declares; one dict per audio with exactly the declared axes, each a finite float or None;
-    that rewards do not depend on the batch, the order or earlier calls; that a prepared prompt can be used again, also
-    after another was prepared; that every combination of declared conditions is taken; that audio of other sample
-    rates and channels is taken and not changed.
+    that rewards do not depend on the batch, the order or earlier calls, nor on parts of a prompt that are not declared;
+    that an axis is None where a part of the prompt is missing that it needs, and else within its range; that a prepared
+    prompt can be used again, also after another was prepared; that every combination of declared conditions is taken;
+    that audio of other sample rates and channels is taken and not changed.
 
     Args:
         reward: to check.
@@ -82,7 +84,8 @@ def check_reward(reward: Reward, *, audio: Sequence[Audio] = (), tolerance: floa
     _check_reward_info(reward.info)
     pieces = list(audio) or _pieces(reward.info.sample_rate)
     before = [piece.waveform.copy() for piece in pieces]
-    prompt = _prompt(reward.info.conditions)
+    conditions: frozenset[Condition] = reward.info.conditions or frozenset({"text"})  # a prompt has a part at least
+    prompt = _prompt(conditions)
     together = _rewards(reward, prompt, pieces)
     for piece, kept in zip(pieces, before, strict=True):
         _require(np.array_equal(piece.waveform, kept), "score changes the waveforms it is given")
@@ -91,12 +94,15 @@ def check_reward(reward: Reward, *, audio: Sequence[Audio] = (), tolerance: floa
     _require_close(together, alone, tolerance, "the reward of a piece depends on its batch")
     backwards = reward.score(prepared, pieces[::-1])[::-1]
     _require_close(together, backwards, tolerance, "the reward of a piece depends on the order")
-    reward.score(reward.prepare(_prompt(reward.info.conditions, changed="text")), pieces)
+    reward.score(reward.prepare(_prompt(conditions, changed="text")), pieces)
     again = reward.score(prepared, pieces)
     _require_close(together, again, tolerance, "a prepared prompt gives other rewards after another one was used")
     _require(list(reward.score(prepared, [])) == [], "score([]) must return an empty list")
-    for conditions in _combinations(reward.info.conditions):
-        _rewards(reward, _prompt(conditions), pieces[:1])
+    for parts in _combinations(conditions):
+        _rewards(reward, _prompt(parts), pieces[:1])
+    for part in sorted(_PARTS - reward.info.conditions):
+        other = _rewards(reward, _prompt(conditions | {part}, changed=part), pieces)
+        _require_close(together, other, tolerance, f"info does not declare {part!r}, yet {part} changes a reward")
 
 
 def _check_generator_info(info: GeneratorInfo) -> None:
@@ -109,19 +115,25 @@ def _check_generator_info(info: GeneratorInfo) -> None:
         0 < info.min_duration <= info.max_duration,
         f"info.min_duration {info.min_duration} and info.max_duration {info.max_duration} are no range",
     )
+    _require(bool(info.conditions), "info.conditions is empty; name at least one of text, lyrics, reference")
     _check_conditions(info.conditions)
 
 
 def _check_reward_info(info: RewardInfo) -> None:
     _require(bool(info.name), "info.name is empty")
     _require(len(info.axes) > 0, "info.axes is empty")
+    _require(info.batch_size >= 1, f"info.batch_size is {info.batch_size}; expected at least 1")
     _check_conditions(info.conditions)
+    for name, axis in info.axes.items():
+        lacking = sorted(axis.needs - info.conditions)
+        _require(not lacking, f"info.axes[{name!r}].needs holds {lacking}, which info.conditions lacks")
+        low, high = axis.low, axis.high
+        _require(low is None or high is None or low < high, f"info.axes[{name!r}]: low {low}, high {high} is no range")
 
 
 def _check_conditions(conditions: Iterable[str]) -> None:
-    unknown = set(conditions) - {"text", "lyrics", "reference"}
-    _require(not unknown, f"info.conditions holds {sorted(unknown)}; known are text, lyrics, reference")
-    _require(bool(set(conditions)), "info.conditions is empty; name at least one of text, lyrics, reference")
+    unknown = sorted(set(conditions) - _PARTS)
+    _require(not unknown, f"info.conditions holds {unknown}; known are text, lyrics, reference")
 
 
 def _check_candidates(candidates: Sequence[Candidate], info: GeneratorInfo, duration: float) -> None:
@@ -199,8 +211,20 @@ def _rewards(reward: Reward, prompt: Prompt, audio: Sequence[Audio]) -> list[Rew
         fault = result if isinstance(result, str) else not_finite(result)
         parts = ", ".join(prompt.conditions())
         _require(fault is None, f"with a prompt of {parts}: {fault}")
-        found += [] if isinstance(result, str) else [result]
+        if not isinstance(result, str):
+            _check_axes(result, reward.info, prompt)
+            found.append(result)
     return found
+
+
+def _check_axes(rewards: Rewards, info: RewardInfo, prompt: Prompt) -> None:
+    for name, value in rewards.items():
+        axis, lacking = info.axes[name], sorted(info.axes[name].needs - set(prompt.conditions()))
+        _require(value is None or not lacking, f"{name} is {value} without {', '.join(lacking)}, which it needs")
+        if value is not None:
+            low, high = axis.low, axis.high
+            inside = (low is None or value >= low) and (high is None or value <= high)
+            _require(inside, f"{name} is {value}; its range is {low} to {high}")
 
 
 def _require_close(expected: Sequence[Rewards], found: Sequence[Rewards], tolerance: float, broken: str) -> None:

@@ -12,7 +12,10 @@ import pytest
 
 from rerank.audio import Audio
 from rerank.data import Candidate, Prompt
-from rerank.protocols import Condition, GeneratorInfo, Progress, RewardInfo
+from rerank.protocols import Axis, Condition, GeneratorInfo, Progress, RewardInfo
+from rerank.threads import wait_passively
+
+wait_passively()  # tests run beside each other, and start processes of their own
 
 # how long one example takes says nothing on a busy machine
 hypothesis.settings.register_profile("rerank", deadline=None)
@@ -96,7 +99,10 @@ class ToyReward:
         self.scored = 0
         self.info = RewardInfo(
             name="toy",
-            axes={"musicality": "how bright it is", "alignment": "how loud it is, for the prompt"},
+            axes={
+                "musicality": Axis(meaning="how bright it is"),
+                "alignment": Axis(meaning="how loud it is, for the prompt"),
+            },
             sample_rate=SAMPLE_RATE,
             conditions=frozenset({"text", "lyrics", "reference"}),
             licence="Apache-2.0",

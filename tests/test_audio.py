@@ -1,7 +1,12 @@
 """Audio files and waveforms: what comes back is what went in, and what cannot be used is refused in one line."""
 
+import copy
+import dataclasses
 import logging
+import os
+import pickle
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +16,18 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rerank.audio import Audio, as_audio, lossless_suffix, read, resample, to_mono, write
+from rerank.audio import (
+    Audio,
+    as_audio,
+    as_stored,
+    encode,
+    inspect,
+    lossless_suffix,
+    read,
+    resample,
+    to_mono,
+    write,
+)
 from rerank.errors import InvalidInput, OutputError, UnreadableAudio
 from tests.conftest import notes
 
@@ -61,6 +77,57 @@ def test_lossless_suffix_is_flac_only_for_what_flac_can_hold() -> None:
     assert lossless_suffix(Audio(np.zeros((1, 0), np.float32), 16_000)) == ".wav"
 
 
+@pytest.mark.parametrize("sample_rate", [1, 4_000, 44_101, 65_535, 65_536, 88_200, 96_001, 384_000, 655_350, 655_360])
+def test_lossless_suffix_knows_which_sample_rates_flac_can_hold(tmp_path: Path, sample_rate: int) -> None:
+    audio = as_stored(Audio(noise(), sample_rate))
+    path = audio.save(tmp_path / f"a{lossless_suffix(audio)}")
+    assert (path.suffix == ".flac") == (sample_rate in (1, 4_000, 44_101, 65_535, 88_200, 384_000, 655_350))
+    back = Audio.stored(path, sample_rate=sample_rate, channels=2, frames=4_000)
+    assert np.array_equal(back.waveform, audio.waveform)
+
+
+EDGES = [1.0, -1.0, 0.0, -0.0, 1e-45, -1e-45, 1e-39, 2**-23, -(2**-24), 2**-24, 1 - 2**-24, 2**-23 - 1, -(1 - 2**-24)]
+BEYOND = [float("nan"), float("inf"), 1.5, -1.0000001]
+
+
+@settings(max_examples=60)
+@given(
+    channels=st.sampled_from([1, 2, 8, 9]),
+    samples=st.lists(st.floats(-1, 1, width=32) | st.sampled_from(EDGES), max_size=50),
+    beyond=st.lists(st.sampled_from(BEYOND), max_size=1),
+)
+def test_what_is_stored_is_read_again_to_the_bit(
+    tmp_path_factory: pytest.TempPathFactory, channels: int, samples: list[float], beyond: list[float]
+) -> None:
+    waveform = np.resize(np.array([*samples, *beyond], np.float32), (channels, len(samples) + len(beyond)))
+    audio = as_stored(Audio(waveform, 44_100))
+    path = audio.save(tmp_path_factory.mktemp("stored") / f"a{lossless_suffix(audio)}")
+    assert (path.suffix == ".flac") == (channels <= 8 and not beyond and waveform.size > 0)
+    back = Audio.stored(path, sample_rate=44_100, channels=channels, frames=waveform.shape[1])
+    assert back.waveform.tobytes() == audio.waveform.tobytes()
+    assert as_stored(audio).waveform.tobytes() == audio.waveform.tobytes()
+    if path.suffix == ".wav":
+        assert audio.waveform is waveform
+    else:
+        assert np.abs(audio.waveform - waveform).max() <= (2**-23 if waveform.max() > 1 - 2**-23 else 2**-24)
+
+
+def test_noise_of_every_level_is_stored_to_the_bit(tmp_path: Path) -> None:
+    for channels in (1, 2, 8):
+        waveform = np.concatenate([noise(channels, level=level) for level in (1e-8, 1e-3, 0.5, 9.0)], axis=1)
+        audio = as_stored(Audio(waveform, 48_000))
+        assert not np.array_equal(audio.waveform, waveform)
+        assert read(audio.save(tmp_path / "a.flac")).waveform.tobytes() == audio.waveform.tobytes()
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".mp3"])
+def test_encode_returns_what_write_writes(tmp_path: Path, suffix: str) -> None:
+    audio = Audio(noise(), 16_000)
+    assert encode(audio, suffix.upper()) == audio.save(tmp_path / f"a{suffix}").read_bytes()
+    with pytest.raises(InvalidInput, match=r"cannot write audio: unknown ending '\.aiff'"):
+        encode(audio, ".aiff")
+
+
 def test_equal_audio_gives_equal_files(tmp_path: Path) -> None:
     for suffix in (".wav", ".flac"):
         one, two = (write(Audio(noise(), 16_000), tmp_path / f"{name}{suffix}") for name in "ab")
@@ -72,6 +139,8 @@ def test_write_refuses_what_a_format_cannot_hold(tmp_path: Path) -> None:
         write(Audio(noise(), 16_000), tmp_path / "a.aiff")
     with pytest.raises(InvalidInput, match="no MP3 with 6 channels at 16000 Hz"):
         write(Audio(noise(6), 16_000), tmp_path / "a.mp3")
+    with pytest.raises(InvalidInput, match="no OGG with 2 channels at 384000 Hz"):
+        write(Audio(noise(), 384_000), tmp_path / "a.ogg")
     with pytest.raises(InvalidInput, match="not finite"):
         write(Audio(np.full((1, 9), np.inf, np.float32), 16_000), tmp_path / "a.flac")
     with pytest.raises(OutputError, match="cannot write"):
@@ -98,6 +167,13 @@ def _bad_file(tmp_path: Path, kind: str) -> Path:
     elif kind == "cut":
         soundfile.write(path, noise(2, 40_000).T, 44_100, format="FLAC")
         path.write_bytes(path.read_bytes()[:20_000])
+    elif kind == "endless":  # as an encoder leaves it that writes to a pipe
+        content = bytearray(Audio(noise(), 44_100).save(tmp_path / "a.flac").read_bytes())
+        content[21] &= 0xF0  # the number of samples: the last 36 bits before the checksum of them
+        content[22:26] = bytes(4)
+        path.write_bytes(content)
+    elif kind == "pipe":
+        os.mkfifo(path)
     elif kind == "raw":
         path = tmp_path / "a.raw"
         path.write_bytes(bytes(99))
@@ -117,6 +193,8 @@ def _bad_file(tmp_path: Path, kind: str) -> Path:
         ("slow", "8000 to 192000 Hz, got 4000"),
         ("fast", "8000 to 192000 Hz, got 384000"),
         ("cut", "cannot read .* as audio"),
+        ("endless", "does not say how long it is; convert it to WAV"),
+        ("pipe", "is a pipe or a device; write the audio to a file first"),
     ],
 )
 def test_read_refuses_in_one_line_that_names_the_file(tmp_path: Path, kind: str, message: str) -> None:
@@ -125,6 +203,9 @@ def test_read_refuses_in_one_line_that_names_the_file(tmp_path: Path, kind: str,
         read(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+    if kind not in ("infinite", "cut"):  # which only decoding shows
+        with pytest.raises(UnreadableAudio, match=message):
+            inspect(path)
 
 
 def test_read_refuses_an_ogg_file_with_a_hole(tmp_path: Path) -> None:
@@ -272,3 +353,99 @@ def test_what_is_several_pieces_or_none_is_refused(tmp_path: Path) -> None:
         Audio(noise(), 16_000).save(5)  # type: ignore[arg-type]
     with pytest.raises(OutputError, match="cannot write"):
         Audio(noise(), 16_000).save(tmp_path / "a\0.wav")
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".mp3"])
+def test_inspect_knows_an_audio_without_holding_it(tmp_path: Path, suffix: str) -> None:
+    path = Audio(noise(2, 20_000), 16_000).save(tmp_path / f"a{suffix}")
+    audio, whole = inspect(path), read(path)
+    assert type(audio) is Audio and audio.path == path
+    assert (audio.channels, audio.frames, audio.sample_rate) == (2, whole.frames, 16_000)
+    assert audio.duration == whole.duration
+    assert np.array_equal(audio.waveform, whole.waveform)
+    assert audio.is_finite()
+    assert whole.loaded() is whole
+    loaded = audio.loaded()
+    assert loaded.waveform is loaded.waveform and loaded.path == path
+    assert loaded.loaded() is loaded
+
+
+def test_a_stored_audio_keeps_no_waveform_but_shares_one_in_use(tmp_path: Path) -> None:
+    path = Audio(noise(), 16_000).save(tmp_path / "a.flac")
+    audio = inspect(path)
+    one = audio.waveform
+    assert audio.waveform is one
+    watched = weakref.ref(one)
+    del one
+    assert watched() is None
+    assert not any(isinstance(part, np.ndarray) for part in vars(audio).values())
+
+
+def test_the_header_alone_says_what_a_stored_audio_is(tmp_path: Path) -> None:
+    audio = inspect(Audio(noise(), 16_000).save(tmp_path / "a.wav"))
+    assert audio.path is not None
+    audio.path.unlink()
+    assert repr(audio) == f"Audio(2 channels, 0.25 s, 16000 Hz, path='{audio.path}')"
+    assert (audio.frames, audio.channels, audio.duration) == (4_000, 2, 0.25)
+    with pytest.raises(UnreadableAudio, match="no such audio file"):
+        audio.loaded()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [Audio(noise(1), 16_000), Audio(noise(2, 4_001), 16_000), Audio(noise(), 8_000)],
+    ids=["channels", "frames", "rate"],
+)
+def test_a_file_that_changed_since_is_refused(tmp_path: Path, other: Audio) -> None:
+    path = Audio(noise(), 16_000).save(tmp_path / "a.wav")
+    audio = inspect(path)
+    other.save(path)
+    message = f"a.wav has changed since: 2 channels, 4000 samples, 16000 Hz before, {other.channels} channels, .* now"
+    with pytest.raises(UnreadableAudio, match=message):
+        audio.waveform  # noqa: B018
+
+
+def test_a_stored_audio_may_be_what_no_reader_takes(tmp_path: Path) -> None:
+    """A broken candidate is stored too: without samples, at another rate, not finite."""
+    for waveform in (np.zeros((1, 0), np.float32), np.full((9, 5), np.nan, np.float32)):
+        path = Audio(waveform, 100).save(tmp_path / "a.wav")
+        channels, frames = waveform.shape
+        stored = Audio.stored(path, sample_rate=100, channels=channels, frames=frames)
+        assert np.array_equal(stored.waveform, waveform, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sample_rate": 0}, "sample_rate must be a whole number of Hz above 0, got 0"),
+        ({"channels": 0}, "channels must be a whole number from 1 on, got 0"),
+        ({"frames": 0.5}, r"frames must be a whole number from 0 on, got 0\.5"),
+        ({"path": 5}, "path must be a path"),
+    ],
+)
+def test_what_cannot_be_stored_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        Audio.stored(**{"path": "a.wav", "sample_rate": 8_000, "channels": 1, "frames": 9, **change})
+
+
+def test_audio_cannot_be_changed_but_copied(tmp_path: Path) -> None:
+    held = Audio(noise(), 16_000)
+    stored = inspect(held.save(tmp_path / "a.wav"))
+    for audio in (held, stored):
+        waveform = audio.waveform
+        for name in ("waveform", "sample_rate", "frames", "path"):
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                setattr(audio, name, 5)
+        for other in (pickle.loads(pickle.dumps(audio)), copy.deepcopy(audio)):
+            assert repr(other) == repr(audio) and np.array_equal(other.waveform, waveform)
+    assert len(pickle.dumps(stored)) < 1_000
+
+
+def test_a_stored_audio_works_wherever_audio_does(tmp_path: Path) -> None:
+    held = Audio(noise(2, 20_000), 16_000)
+    stored = inspect(held.save(tmp_path / "a.wav"))
+    assert np.array_equal(to_mono(stored).waveform, to_mono(held).waveform)
+    assert np.array_equal(resample(stored, 8_000).waveform, resample(held, 8_000).waveform)
+    assert resample(stored, 16_000) is stored and as_audio(stored) is stored
+    assert (stored.save(tmp_path / "b.flac")).read_bytes() == encode(held, ".flac")
+    assert np.array_equal(as_stored(stored).waveform, as_stored(held).waveform)

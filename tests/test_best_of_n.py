@@ -7,6 +7,8 @@ import math
 import os
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,6 @@ from hypothesis import strategies as st
 
 import rerank
 from rerank.audio import Audio, read
-from rerank.catalogue import Entry
 from rerank.data import Candidate, Prompt
 from rerank.errors import (
     GenerationFailed,
@@ -30,6 +31,7 @@ from rerank.errors import (
     UnreadableAudio,
 )
 from rerank.filters import Filters
+from rerank.names.entry import Entry
 from rerank.protocols import Progress
 from rerank.ranking import Ranking
 from tests.conftest import ROOT, ToyGenerator, ToyReward, notes
@@ -316,15 +318,74 @@ def test_ctrl_c_while_scoring_keeps_what_is_scored() -> None:
     assert {candidate.set_aside for candidate in found.set_aside} == {"not scored: interrupted before it"}
 
 
-def test_a_second_ctrl_c_aborts_and_so_does_one_before_anything_is_finished() -> None:
+@pytest.mark.parametrize("after", [200, 201, 350, 500])
+def test_a_callback_that_keeps_asking_to_stop_gets_a_ranking(after: int) -> None:
     def always(progress: Progress) -> None:
-        if progress.phase == "rewarding" or progress.done >= 200:
+        if progress.phase == "rewarding" or progress.done >= after:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        generate(5, on_progress=always)
+    found = generate(5, on_progress=always)
+    assert found.status == "interrupted" and found.best.rank == 1
+    assert len(found) == len(found.candidates) >= min(after // 100 - 1, 4)
+
+
+def test_a_flag_that_stays_set_gets_a_ranking_and_stops_at_once() -> None:
+    stop = threading.Event()
+    asked = time.monotonic()
+
+    def later(progress: Progress) -> None:
+        nonlocal asked
+        if progress.done >= 300 and not stop.is_set():
+            asked = time.monotonic()
+            stop.set()
+
+    found = generate(1000, generator=ToyGenerator(pause=0.05), stop=stop.is_set, on_progress=later)
+    assert time.monotonic() - asked < 1
+    assert found.status == "interrupted" and 2 <= len(found) <= 4
+
+
+def test_a_flag_is_asked_while_a_batch_is_made() -> None:
+    """The generator would take minutes for its first candidate, and reports how far it is."""
+
+    class Slow(ToyGenerator):
+        def generate(self, *args: Any, **options: Any) -> Any:
+            for step in range(10_000):
+                time.sleep(0.01)
+                options["on_progress"](Progress("generating", step, 10_000))
+            yield from super().generate(*args, **options)
+
+    begun = time.monotonic()
+    found = generate(3, generator=Slow(), stop=lambda: time.monotonic() - begun > 0.2)
+    assert time.monotonic() - begun < 1
+    assert (found.status, found.candidates) == ("interrupted", ())
+
+
+def test_a_stop_before_anything_is_finished_is_a_ctrl_c() -> None:
     with pytest.raises(KeyboardInterrupt):
         generate(5, on_progress=interrupt("generating", 0))
+
+
+def test_an_error_of_the_flag_is_the_callers() -> None:
+    def broken() -> bool:
+        raise ZeroDivisionError("in the flag")
+
+    with pytest.raises(ZeroDivisionError, match="in the flag"):
+        generate(2, stop=broken)
+
+
+def test_what_a_generator_has_finished_is_taken_before_anything_is_scored() -> None:
+    """A generator that finishes all at once would lose the rest to a stop while the first are scored."""
+
+    class AtOnce(ToyGenerator):
+        def generate(self, *args: Any, **options: Any) -> Any:
+            made = list(super().generate(*args))
+            options["on_progress"](Progress("generating", 1, 1))
+            yield from made
+
+    found = generate(12, generator=AtOnce(), on_progress=interrupt("rewarding", 0.01))
+    assert len(found.candidates) == 12 and found.status == "interrupted"
+    found = generate(12, on_progress=interrupt("rewarding", 0.01))
+    assert len(found.candidates) == 4, "one by one, the first group is scored as soon as it is there"
 
 
 def test_progress_only_goes_up_through_failures() -> None:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from rerank.console import progress_bar, start_logging
+from rerank.cli.console import progress_bar, start_logging
 from rerank.protocols import Progress
 
 

@@ -1,5 +1,6 @@
 """Prompts that are refused, and rankings that keep their promises."""
 
+import hashlib
 import itertools
 import json
 import math
@@ -155,7 +156,7 @@ def test_saved_run(tmp_path: Path) -> None:
     scored = candidates([(0.1, None), (0.3, 0.3), (0.2, 0.2)])
     found = Ranking.of(Prompt("pïano", "la"), [*scored, lost], SETTINGS)
     document = json.loads(found.save(tmp_path / "run").read_text(encoding="utf-8"))
-    assert document["version"] == 1
+    assert (document["version"], document["verdict"]) == (2, None)
     assert document["prompt"] == {"text": "pïano", "lyrics": "la", "reference": None}
     assert document["status"] == "done"
     assert [entry["rank"] for entry in document["candidates"]] == [1, 2, 3, None]
@@ -175,8 +176,10 @@ def test_paths_in_the_document_are_relative_to_its_folder(tmp_path: Path) -> Non
     reference = notes(np.random.default_rng(0), 0.1).save(tmp_path / "ref.wav")
     prompt = Prompt("piano", reference=reference)
     found = Ranking.of(prompt, candidates([(0.1, 0.1)]), SETTINGS)
-    assert found.to_dict()["prompt"]["reference"] == reference.as_posix()
-    assert found.to_dict(tmp_path / "run")["prompt"]["reference"] == "../ref.wav"
+    assert found.to_dict()["prompt"]["reference"]["path"] == reference.as_posix()
+    told = found.to_dict(tmp_path / "run")["prompt"]["reference"]
+    assert (told["path"], told["duration"]) == ("../ref.wav", 0.1)
+    assert told["sha256"] == hashlib.sha256(reference.read_bytes()).hexdigest()
 
 
 def test_a_candidate_without_audio_cannot_be_saved(tmp_path: Path) -> None:

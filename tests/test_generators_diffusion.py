@@ -24,9 +24,11 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from rerank.audio import Audio, Waveform
+from rerank import registry
+from rerank.audio import Audio
 from rerank.data import Prompt
 from rerank.errors import InvalidInput, MissingDependency, WeightsError
+from rerank.formats.waveform import Waveform
 from rerank.generators.ace_step import AceStep
 from rerank.generators.audioldm2 import AudioLdm2
 from rerank.generators.diffusion import Diffusion
@@ -393,6 +395,27 @@ def test_runs_out_of_memory_and_makes_the_same_in_halves(name: str, loaded: Load
 
 
 @pytest.mark.parametrize("name", KINDS)
+def test_a_failure_costs_one_candidate(name: str, loaded: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = loaded(name, batch_size=4)
+    expected, sample = sound(generator, seeds=range(4)), generator._sample
+
+    def fail(request: Any, generators: list[torch.Generator], on_step: Any) -> Any:
+        if any(one.initial_seed() == 2 for one in generators):
+            raise RuntimeError("no ideas")
+        return sample(request, generators, on_step)
+
+    monkeypatch.setattr(generator, "_sample", fail)
+    made = generator.generate(Prompt("slow piano"), range(4), KINDS[name][2])
+    for waveform in expected[:2]:
+        audio = next(made).audio
+        assert audio is not None and audio.waveform.base is None  # not a part of its batch
+        np.testing.assert_allclose(audio.waveform, waveform, atol=1e-4)
+    with pytest.raises(RuntimeError, match="no ideas"):
+        next(made)
+    np.testing.assert_allclose(sound(generator, seeds=[3]), expected[3:], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", KINDS)
 def test_is_cut_to_the_sample(name: str, loaded: Load) -> None:
     generator = loaded(name)
     longest = min(generator.info.max_duration, 20.0)
@@ -545,7 +568,10 @@ def test_what_goes_beyond_full_scale_is_scaled_and_said(loaded: Load, caplog: py
         (loud,) = sound(generator)
     assert np.abs(loud).max() == 1
     np.testing.assert_allclose(loud, plain * scale / 2, atol=1e-5)
-    assert "1 of 1 candidates" in caplog.records[0].message and "2.00" in caplog.records[0].message
+    assert (
+        "a candidate of stable-audio-open-1.0 went beyond" in caplog.records[0].message
+        and "2.00" in caplog.records[0].message
+    )
 
 
 def test_what_is_not_finite_stays_so(loaded: Load) -> None:
@@ -585,6 +611,7 @@ def test_downloads_what_it_needs_and_no_more(
         asked.append((repository, revision, allow_patterns))
         return str(folders[name])
 
+    monkeypatch.setattr(hub, "_ask", lambda question: None)
     monkeypatch.setattr(hub, "snapshot_download", download)
     repository = {"repository": "somebody/medium"} if name == "stable-audio-3" else {}
     generator = KINDS[name][0](revision="v1", device="cpu", steps=STEPS, **repository)
@@ -709,3 +736,21 @@ def test_a_missing_package_says_which_extra_to_install(
     monkeypatch.setitem(sys.modules, "diffusers", None)
     with pytest.raises(MissingDependency, match=r"'diffusers' is not installed.*rerank-music\[diffusion\]"):
         importlib.import_module("rerank.generators.stable_audio")
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_says_its_weights_and_its_options(name: str, folders: dict[str, Path], loaded: Load, tmp_path: Path) -> None:
+    generator = loaded(name)
+    options, version = dict(generator.info.options), generator.info.version
+    assert (options["steps"], options["guidance"], options["dtype"]) == (STEPS, generator._guidance, "float32")
+    assert json.loads(json.dumps(options)) == options
+    listed = {option.name for option in registry.options("generator", name)}
+    assert options.keys() == listed - {"path", "repository", "revision", "device"}
+    if name == "audioldm2":  # one stands for all: what is read is read by all alike
+        shutil.copytree(folders[name], tmp_path / "copy")
+        assert AudioLdm2(path=tmp_path / "copy", device="cpu", dtype="bfloat16").info.version == version
+        config = tmp_path / "copy" / "scheduler" / "scheduler_config.json"
+        config.write_text(config.read_text().replace("}", " }"))
+        other = AudioLdm2(path=tmp_path / "copy", device="cpu", dtype="bfloat16", negative_prompt="noise")
+        assert other.info.version != version and other.info.options["dtype"] == "bfloat16"
+        assert other.info.options["negative_prompt"] == "noise"

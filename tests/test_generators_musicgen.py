@@ -5,6 +5,7 @@ The models are small, with random weights, saved as the published ones are and l
 
 import dataclasses
 import logging
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ from rerank.data import Candidate, Prompt
 from rerank.errors import InvalidInput, UnknownName, WeightsError
 from rerank.eval.speed.random_musicgen import TINY, save_random_musicgen
 from rerank.generators.musicgen import MusicGen
+from rerank.generators.musicgen.codec import _GROUP, Codec
 from rerank.generators.musicgen.engine import BUCKET, Engine, _State
 from rerank.generators.musicgen.melody import melody_of, no_melody
 from rerank.generators.musicgen.pattern import TO_DRAW, codes_of, columns_of, delays
@@ -310,10 +312,10 @@ def test_a_step_that_cannot_be_captured_is_run_plainly(
 def test_codec_is_that_of_the_original(kind: str, models: dict[str, MusicGen], originals: dict[str, Any]) -> None:
     codec, channels = models[kind]._codec, KINDS[kind].channels
     codes = torch.randint(0, 128, (3, 4 * channels, 40), generator=torch.Generator().manual_seed(2))
-    together = codec.decode(codes)
+    together = torch.stack([*codec.decode(codes)])
     assert together.shape == (3, channels, 40 * 640)
     for clip, waveform in zip(codes, together, strict=True):
-        torch.testing.assert_close(codec.decode(clip[None])[0], waveform, atol=1e-5, rtol=0)
+        torch.testing.assert_close(next(codec.decode(clip[None])), waveform, atol=1e-5, rtol=0)
         for channel in range(channels):
             with torch.inference_mode():
                 alone = originals[kind].audio_encoder.decode(clip[None, None, channel::channels], [None]).audio_values
@@ -440,6 +442,78 @@ def test_batches_halve_without_changing_a_candidate(
     assert reports[-1].done == reports[-1].total
 
 
+def test_a_failure_costs_one_candidate(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = MusicGen(path=folders["mono"], device="cpu", dtype="float32", batch_size=4)
+    expected, decode = _codes(_made(generator, range(8))), Engine.decode
+    bad = numbers_of(2, 100, generator._engine.codebooks)
+
+    def fail(self: Engine, sides: Any, columns: Tensor, numbers: Tensor, *rest: Any) -> Tensor:
+        if any(torch.equal(one[:50], bad[:50]) for one in numbers):
+            raise RuntimeError("no ideas")
+        return decode(self, sides, columns, numbers, *rest)
+
+    monkeypatch.setattr(Engine, "decode", fail)
+    made = generator.generate(Prompt(TEXT), range(8), 1.0)
+    assert np.array_equal(_codes([next(made), next(made)]), expected[:2])
+    with pytest.raises(RuntimeError, match="no ideas"):
+        next(made)
+    assert np.array_equal(_codes(_made(generator, range(3, 8))), expected[3:])
+
+
+def test_a_clip_that_cannot_be_decoded_leaves_those_before_it(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = MusicGen(path=folders["mono"], device="cpu", dtype="float32", batch_size=4)
+    decode, end, made, clips = Engine.decode, Codec._end, [], []
+
+    def count(self: Engine, sides: Any, columns: Tensor, numbers: Tensor, *rest: Any) -> Tensor:
+        made.append(len(numbers))
+        return decode(self, sides, columns, numbers, *rest)
+
+    def fail_on_the_third(self: Codec, group: Sequence[Tensor]) -> Any:
+        clips.append(len(group))
+        if len(clips) == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return end(self, group)
+
+    monkeypatch.setattr(Engine, "decode", count)
+    monkeypatch.setattr(Codec, "_end", fail_on_the_third)
+    assert len(_made(generator, range(4))) == 4
+    assert made == [4, 2] and len(clips) == 5
+
+
+def test_groups_of_clips_halve_without_making_the_codes_again(
+    models: dict[str, MusicGen], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec, end, sizes = models["stereo"]._codec, Codec._end, []
+    codes = torch.randint(0, 128, (3, 8, 40), generator=torch.Generator().manual_seed(2))
+    expected = torch.stack([*codec.decode(codes)])
+
+    def short_of_memory(self: Codec, group: Sequence[Tensor]) -> Any:
+        sizes.append(len(group))
+        if len(group) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return end(self, group)
+
+    monkeypatch.setattr(Codec, "_end", short_of_memory)
+    monkeypatch.setitem(_GROUP, "cpu", 5)
+    torch.testing.assert_close(torch.stack([*codec.decode(codes)]), expected, atol=1e-5, rtol=0)
+    assert sizes == [5, 2, 2, 2]
+
+
+def test_each_clip_comes_as_soon_as_it_is_decoded(folders: dict[str, Path]) -> None:
+    generator = MusicGen(path=folders["mono"], device="cpu", dtype="float32", batch_size=4)
+    reports: list[Progress] = []
+    made = generator.generate(Prompt(TEXT), range(4), 1.0, on_progress=reports.append)
+    next(made)
+    assert reports[-1].done < 0.9 * reports[-1].total
+
+
+def test_what_is_kept_of_a_candidate_is_not_its_batch(folders: dict[str, Path]) -> None:
+    candidate = _made(MusicGen(path=folders["mono"], device="cpu", dtype="float32", batch_size=4), range(4))[1]
+    assert candidate.audio.waveform.base is None and candidate.codes.base is None
+
+
 def test_a_stop_keeps_what_is_finished(folders: dict[str, Path]) -> None:
     generator = MusicGen(path=folders["mono"], device="cpu", dtype="float32", batch_size=2)
 
@@ -523,12 +597,18 @@ def test_batches_of_a_given_size_are_filled_up_on_a_gpu(
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     generator = MusicGen(path=folders["mono"], device="cpu", dtype="float32", batch_size=4)
-    assert list(generator._filled_up(range(10))) == list(range(10))
+    decode, sizes = Engine.decode, []
+
+    def counted(self: Engine, sides: Any, columns: Tensor, numbers: Tensor, *rest: Any) -> Tensor:
+        sizes.append(len(numbers))
+        return decode(self, sides, columns, numbers, *rest)
+
+    monkeypatch.setattr(Engine, "decode", counted)
+    expected = _codes(_made(generator, range(6)))
+    assert sizes == [4, 2]
     monkeypatch.setattr(generator, "_device", torch.device("cuda"))
-    assert list(generator._filled_up(range(10))) == [*range(10), 9, 9]
-    assert list(generator._filled_up(range(8))) == list(range(8))
-    monkeypatch.setattr(generator, "_batch_size", None)
-    assert list(generator._filled_up(range(10))) == list(range(10))
+    assert np.array_equal(_codes(_made(generator, range(6))), expected)
+    assert sizes == [4, 2, 4, 4]
 
 
 def test_a_batch_leaves_memory_for_decoding(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -540,3 +620,21 @@ def test_a_batch_leaves_memory_for_decoding(folders: dict[str, Path], monkeypatc
     for free, fitting in ((0, 1), (decoding + 3 * tables, 3), (decoding + 1000 * tables, 16)):
         monkeypatch.setattr("rerank.generators.musicgen._free_memory", lambda _, free=free: 2 * free)
         assert generator._fitting(columns, sides) == fitting
+
+
+def test_says_its_weights_and_its_options(folders: dict[str, Path], models: dict[str, MusicGen]) -> None:
+    plain = models["mono"].info
+    assert len(plain.version) == 12 and plain.version != models["stereo"].info.version
+    assert plain.options == {
+        "temperature": 1.0,
+        "top_k": 250,
+        "guidance": 3.0,
+        "negative_prompt": None,
+        "start": None,
+        "dtype": "float32",
+    }
+    [clip] = models["mono"].generate(Prompt(TEXT), [1], 1.0)
+    other = MusicGen(path=folders["mono"], device="cpu", dtype="bfloat16", start=clip, negative_prompt="noise").info
+    assert other.version == plain.version
+    assert (other.options["dtype"], other.options["negative_prompt"]) == ("bfloat16", "noise")
+    assert re.fullmatch("sha256:[0-9a-f]{64}", other.options["start"])

@@ -19,15 +19,15 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from rerank.catalogue import generator_info
 from rerank.data import Candidate, Prompt
 from rerank.errors import InvalidInput, WeightsError
+from rerank.generators.ping_pong import ping_pong, times
 from rerank.generators.stable_audio_small import (
-    LICENCE,
+    NAME,
     SmallConfig,
     StableAudioSmall,
     build_small,
-    ping_pong,
-    times,
 )
 from rerank.protocols import Progress
 from rerank.testing import check_generator
@@ -162,7 +162,7 @@ def test_candidates_have_the_duration_to_the_sample_and_the_licence(generator: S
         [made] = generator.generate(PROMPT, [1], duration)
         assert made.audio is not None
         assert made.audio.waveform.shape == (2, round(duration * RATE))
-        assert made.licence == generator.info.licence == LICENCE
+        assert made.licence == generator.info.licence == generator_info(NAME).licence
 
 
 def test_only_what_is_kept_is_decoded_and_the_duration_is_heard(generator: StableAudioSmall) -> None:
@@ -281,3 +281,13 @@ def test_weights_that_lack_one_or_have_one_more_are_refused(copy: Path) -> None:
 def test_options_that_cannot_be_used_are_refused(folder: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         StableAudioSmall(**{"path": folder, "device": "cpu", **options})
+
+
+def test_says_its_weights_and_its_options(generator: StableAudioSmall, folder: Path, tmp_path: Path) -> None:
+    assert generator.info.options == {"steps": 8, "dtype": "float32", "batch_size": 1}
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    assert StableAudioSmall(path=copy, device="cpu").info == generator.info
+    tokenizer = next(copy.rglob("tokenizer.json"))
+    tokenizer.write_text(tokenizer.read_text() + " ")
+    assert StableAudioSmall(path=copy, device="cpu").info.version != generator.info.version

@@ -58,16 +58,15 @@ class Conditioner:
         return {name: torch.tensor([zlib.crc32(str(value).encode()) % 1000]) for name, value in told[0].items()}
 
 
-class Model:
+class Model(torch.nn.Module):
     diffusion_objective = "rf_denoiser"
     io_channels = 8
     pretransform = types.SimpleNamespace(io_channels=2)
 
-    def __init__(self) -> None:
+    def __init__(self, weight: float = 0.0) -> None:
+        super().__init__()
         self.conditioner = Conditioner()
-
-    def parameters(self) -> list[Tensor]:
-        return [torch.zeros(1)]
+        self.weight = torch.nn.Parameter(torch.tensor(weight))
 
 
 def config(*more: str) -> dict[str, Any]:
@@ -259,3 +258,16 @@ def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "stable_audio_tools", None)
     with pytest.raises(MissingDependency, match="pip install --no-deps stable-audio-tools"):
         StableAudioTools(Model(), config())
+
+
+def test_says_its_weights_and_its_options(calls: Calls) -> None:
+    info = StableAudioTools(Model(), config("mood"), conditioning={"mood": 3}, steps=4, loudness=0.1).info
+    assert info.options == {
+        "steps": 4,
+        "cfg_scale": 1.0,
+        "sampler_type": "pingpong",
+        "loudness": 0.1,
+        "conditioning": {"mood": 3},
+    }
+    assert info.version == StableAudioTools(Model(), config()).info.version
+    assert info.version != StableAudioTools(Model(weight=1.0), config()).info.version

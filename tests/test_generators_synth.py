@@ -252,3 +252,23 @@ def test_a_seed_can_be_used_again() -> None:
     seed = np.random.SeedSequence(5)
     first, second = (make(read_text("pop"), seed, 1.0)[0].waveform for _ in range(2))
     assert np.array_equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "seed", "levels"),
+    [
+        (Prompt("slow sad piano in a minor key"), 3, [0.0390, 0.0506, 0.0782, 0.0771, 0.0680, 0.0608, 0.0523, 0.0037]),
+        (
+            Prompt("fast rock with drums and electric guitar, loud", "we go home tonight"),
+            7,
+            [0.0946, 0.0639, 0.0780, 0.0755, 0.0879, 0.0821, 0.0649, 0.0233],
+        ),
+    ],
+)
+def test_the_sound_is_that_of_its_version(prompt: Prompt, seed: int, levels: list[float]) -> None:
+    """Where this fails since the sound was changed, raise VERSION and record the levels of the new one."""
+    assert (Synth().info.version, Synth().info.options) == ("1", {"flawless": False})
+    [made] = Synth().generate(prompt, [seed], 4.0)
+    assert made.audio is not None
+    heard = np.abs(made.audio.waveform).reshape(2, 8, -1).mean((0, 2))
+    np.testing.assert_allclose(heard, levels, atol=2e-4)

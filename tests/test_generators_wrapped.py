@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from rerank.errors import InvalidInput, RerankError
 from rerank.generators import Audiocraft
 from rerank.protocols import Condition, Generator, Progress
 from rerank.testing import check_generator
-from tests.conftest import ROOT, SAMPLE_RATE, notes
+from tests.conftest import ROOT, SAMPLE_RATE, ToyReward, notes
 
 PROMPT = Prompt("slow sad piano")
 
@@ -84,6 +85,8 @@ def test_anything_that_can_be_called_is_a_function() -> None:
         np.testing.assert_array_equal(made.audio.waveform, play(PROMPT.text, 1, 1.0))
     assert rerank.wrap(Player(), sample_rate=SAMPLE_RATE).info.name == "Player"
     assert rerank.wrap(play, sample_rate=SAMPLE_RATE).info.name == "play"
+    info = rerank.wrap(play, sample_rate=SAMPLE_RATE, version="of May", batch_size=4).info
+    assert (info.version, info.options) == ("of May", {"batch_size": 4})
 
 
 def test_a_run_names_the_generator_and_its_licence() -> None:
@@ -167,16 +170,31 @@ def test_what_is_no_audio_is_told_in_one_line(made: Any, told: str) -> None:
 @pytest.mark.parametrize(
     ("made", "told"),
     [
-        ([TONE], "returned 1 waveforms for 2 seeds"),
-        (np.stack([TONE] * 3), "returned 3 waveforms for 2 seeds"),
-        (TONE, r"returned shape \(16000,\) for 2 seeds; return a list of waveforms"),
-        (None, "returned NoneType for 2 seeds"),
+        ([], "returned 0 waveforms for 1 seed;"),
+        (np.stack([TONE] * 3), "returned 3 waveforms for 1 seed;"),
+        (TONE, r"returned shape \(16000,\) for 1 seed; return a list of waveforms"),
+        (None, "returned NoneType for 1 seed;"),
     ],
 )
 def test_a_batch_has_one_waveform_for_each_seed(made: Any, told: str) -> None:
     generator = rerank.wrap(lambda prompt, seeds, duration: made, sample_rate=SAMPLE_RATE, batch_size=2)
     with pytest.raises(InvalidInput, match=told):
         next(generator.generate(PROMPT, [1, 2], 1.0))
+
+
+def test_a_seed_that_fails_costs_only_itself() -> None:
+    def fails_on_two(prompt: str, seeds: list[int], duration: float) -> Any:
+        if 2 in seeds:
+            raise RuntimeError("no ideas")
+        return [play(prompt, seed, duration) for seed in seeds]
+
+    generator = rerank.wrap(fails_on_two, sample_rate=SAMPLE_RATE, channels=2, batch_size=4)
+    rankings = [rerank.generate("piano", n=n, duration=1.0, generator=generator, reward=ToyReward()) for n in (3, 8)]
+    fewer, more = ({one.seed: one.audio.waveform for one in ranking if one.audio} for ranking in rankings)
+    assert fewer.keys() == {0, 1} and more.keys() == {0, 1, 3, 4, 5, 6, 7}
+    for seed, waveform in fewer.items():
+        np.testing.assert_array_equal(waveform, more[seed])
+    assert rankings[1].set_aside[0].set_aside == "generation failed: RuntimeError: no ideas"
 
 
 def test_a_bad_waveform_costs_only_itself() -> None:
@@ -201,6 +219,22 @@ def test_a_function_may_use_its_array_again() -> None:
 
     first, second = rerank.wrap(refill, sample_rate=SAMPLE_RATE, channels=2).generate(PROMPT, [1, 2], 1.0)
     assert first.audio and second.audio and not np.array_equal(first.audio.waveform, second.audio.waveform)
+
+
+@pytest.mark.parametrize("form", [list, np.stack, lambda made: torch.from_numpy(np.stack(made))])
+def test_a_function_of_several_seeds_may_use_its_array_again(form: Callable[[list[Any]], Any]) -> None:
+    buffer = form([np.zeros((2, SAMPLE_RATE), np.float32)] * 2)
+
+    def refill(prompt: str, seeds: list[int], duration: float) -> Any:
+        for place, seed in enumerate(seeds):
+            buffer[place][:] = torch.from_numpy(play(prompt, seed, duration))
+        return buffer[: len(seeds)]
+
+    # a list holds the same array twice: that of the last seed would stand for both
+    made = rerank.wrap(refill, sample_rate=SAMPLE_RATE, channels=2, batch_size=2).generate(PROMPT, range(4), 1.0)
+    for seed, candidate in enumerate(made):
+        assert candidate.audio is not None
+        np.testing.assert_array_equal(candidate.audio.waveform, play(PROMPT.text, seed, 1.0))
 
 
 # wrap: its options
@@ -252,7 +286,7 @@ print(sorted({"torch", "scipy", "accelerate"} & set(sys.modules)))
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
     assert done.stdout == "[]\n"
     with pytest.raises(AttributeError, match="no attribute 'Musicgen'"):
-        _ = rerank.generators.Musicgen
+        _ = rerank.generators.Musicgen  # type: ignore[attr-defined]
 
 
 # Audiocraft: on the real library by `make integration`
@@ -281,6 +315,7 @@ class MusicGen:
 
     def __init__(self) -> None:
         self.lm = Network()
+        self.compression_model = torch.nn.Linear(1, 1)
         self.duration = 15.0
         self.generation_params: dict[str, Any] = {"use_sampling": True, "temp": 1.0}
         self._progress_callback: Any = None
@@ -320,6 +355,26 @@ def test_it_draws_what_the_library_draws_from_that_seed() -> None:
     assert candidate.licence == "CC BY-NC 4.0 (not for commercial use)"
     assert Audiocraft(model, licence="mine").info.licence == "mine"
     assert Audiocraft(model).info.name == "audiocraft/musicgen-small"
+
+
+def test_a_seed_that_fails_costs_only_itself_and_every_batch_is_full() -> None:
+    expected = [one.codes for one in Audiocraft(MusicGen(), batch_size=4).generate(PROMPT, range(8), 1.0)]
+    bad: Any = expected[2]
+
+    class Failing(MusicGen):
+        def generate(self, texts: Sequence[str | None], progress: bool, return_tokens: bool) -> Any:
+            made = super().generate(texts, progress, return_tokens)
+            if any(np.array_equal(codes.numpy(), bad) for codes in made[1]):
+                raise RuntimeError("no ideas")
+            return made
+
+    model = Failing()
+    made = Audiocraft(model, batch_size=4).generate(PROMPT, range(8), 1.0)
+    for seed in (0, 1):
+        np.testing.assert_equal(next(made).codes, expected[seed])
+    with pytest.raises(RuntimeError, match="no ideas"):
+        next(made)
+    assert model.batches == [4, 4, 4, 4]
 
 
 def test_it_leaves_the_model_as_it_was_even_when_stopped() -> None:
@@ -380,3 +435,15 @@ def test_it_refuses_a_reference_that_is_shorter_than_what_the_model_hears() -> N
 def test_what_is_no_model_or_option_of_audiocraft(make: Callable[[], Generator], told: str) -> None:
     with pytest.raises(InvalidInput, match=told):
         make()
+
+
+def test_it_says_its_weights_and_the_options_that_the_model_has_now() -> None:
+    model = MusicGen()
+    generator = Audiocraft(model, batch_size=2)
+    before = generator.info
+    assert before.options == {"use_sampling": True, "temp": 1.0, "batch_size": 2}
+    model.generation_params["temp"] = 0.5
+    assert generator.info == replace(before, options={**before.options, "temp": 0.5})
+    with torch.no_grad():
+        model.compression_model.weight += 1
+    assert Audiocraft(model).info.version != before.version

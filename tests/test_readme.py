@@ -1,9 +1,11 @@
 """What the README shows is run as it stands there."""
 
+import os
 import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,9 @@ from typer.testing import CliRunner
 
 import rerank
 from rerank.cli import app
-from tests.conftest import ROOT
+from rerank.registry import options
+from rerank.testing import check_reward
+from tests.conftest import ROOT, install
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```\n(.*?)```", README, re.DOTALL)
@@ -35,7 +39,7 @@ def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     (tmp_path / "example.py").write_text(example, encoding="utf-8")
-    subprocess.run([sys.executable, "example.py"], check=True)
+    subprocess.run([sys.executable, "example.py"], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
     assert (tmp_path / "best.wav").exists()
 
 
@@ -44,7 +48,31 @@ def test_the_example_of_a_generator_of_ones_own_runs(tmp_path: Path, monkeypatch
     text = (ROOT / "docs" / "generators.md").read_text(encoding="utf-8")
     (example,) = (block for block in re.findall(r"```py\n(.*?)```", text, re.DOTALL) if "rerank.wrap" in block)
     (tmp_path / "example.py").write_text(example + "assert len(ranking.candidates) == 10\n", encoding="utf-8")
-    subprocess.run([sys.executable, "example.py"], check=True)
+    subprocess.run([sys.executable, "example.py"], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+
+
+def test_the_example_of_a_reward_model_of_ones_own_runs(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "rewards.md").read_text(encoding="utf-8")
+    (example,) = (block for block in re.findall(r"```py\n(.*?)```", text, re.DOTALL) if "rerank.wrap_reward" in block)
+    (tmp_path / "example.py").write_text(example + "assert len(ranking.candidates) == 10\n", encoding="utf-8")
+    path = {"PYTHONPATH": str(ROOT), "PATH": ""}
+    subprocess.run([sys.executable, "example.py"], cwd=tmp_path, env=path, check=True)
+
+
+def test_the_reward_model_of_a_plugin_is_a_whole_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (table,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "class Punch" in block)
+    (tmp_path / "my_package.py").write_text(code, encoding="utf-8")
+    points = tomllib.loads(table)["project"]["entry-points"]["rerank.rewards"]
+    install(tmp_path, "my-package", rewards="\n".join(f"{name} = {target}" for name, target in points.items()))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delenv("RERANK_PLUGINS", raising=False)
+    reward = rerank.load_reward("punch", floor=0.01)
+    check_reward(reward)
+    assert reward.info.options == {"floor": 0.01}
+    (option,) = options("reward", "punch")
+    assert option.default == 1e-3 and option.meaning.startswith("added to the level")
 
 
 def test_there_are_commands() -> None:

@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -12,9 +13,12 @@ import pytest
 
 import rerank
 from rerank import registry
-from rerank.catalogue import Kind
+from rerank.catalogue import BUILT_IN
+from rerank.cli.names import print_models, print_plugins
 from rerank.errors import InvalidInput, MissingDependency, RerankError, UnknownName
-from rerank.registry import entries, load_generator, load_reward, plugins
+from rerank.names.entry import Kind
+from rerank.names.option import Option
+from rerank.registry import Choice, entries, known_info, load_generator, load_reward, plugins, resolve
 from tests.conftest import ToyGenerator, ToyReward, install
 
 
@@ -39,22 +43,61 @@ def test_a_plugin_is_listed_without_importing_it_and_loaded_by_name(plugged: Pat
     assert isinstance(load_reward("toy"), ToyReward)
 
 
-@pytest.mark.parametrize(("allowed", "count"), [("", 0), ("other", 0), ("toy-package", 1), ("other, Toy_Package", 1)])
+@pytest.mark.parametrize(
+    ("allowed", "count"),
+    [("", 0), (" ", 0), ("second", 0), ("toy-package", 1), ("second, Toy_Package", 1), ("second Toy.package", 1)],
+)
 def test_a_variable_limits_plugins(plugged: Path, monkeypatch: pytest.MonkeyPatch, allowed: str, count: int) -> None:
+    install(plugged, "second", rewards="other = second:Toy")
     monkeypatch.setenv("RERANK_PLUGINS", allowed)
     assert len([entry for entry in plugins("generator") if entry.name == "toy"]) == count
 
 
-def test_two_packages_with_one_name_are_an_error(plugged: Path) -> None:
-    install(plugged, "second", generators="toy = second:Toy")
-    with pytest.raises(RerankError, match=r"both .* have a generator called 'toy'; uninstall one.*RERANK_PLUGINS="):
-        entries("generator")
+def test_a_variable_that_names_no_package_with_plugins_is_warned_of_once(
+    plugged: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("RERANK_PLUGINS", "toy-packag, numpy toy-package")
+    for _ in range(2):
+        assert "toy" in entries("reward")
+    told = "RERANK_PLUGINS names %r, and no such package with plugins is installed; there is: toy-package"
+    assert sorted(record.message for record in caplog.records) == [told % "numpy", told % "toy-packag"]
 
 
-def test_a_plugin_may_not_take_a_built_in_name(plugged: Path) -> None:
+def test_a_name_of_two_packages_is_refused_and_all_others_work(
+    plugged: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(plugged, "second", generators="toy = second:Toy\nother = toy_package:ToyGenerator")
+    clash = r"toy-package and second each have a generator called 'toy'; uninstall all but one, or .*RERANK_PLUGINS$"
+    with pytest.raises(RerankError, match=clash):
+        load_generator("toy")
+    assert isinstance(load_generator("other"), ToyGenerator)
+    assert isinstance(load_reward("toy"), ToyReward)
+    assert load_generator("synth").info.name == "synth"
+    print_models(list(entries("generator").values()), list(entries("reward").values()))
+    print_plugins(plugins("generator"))
+    assert re.findall(f"broken: {clash}", capsys.readouterr().out, re.MULTILINE)
+    monkeypatch.setenv("RERANK_PLUGINS", "toy-package")
+    assert isinstance(load_generator("toy"), ToyGenerator)
+
+
+def test_a_plugin_does_not_take_a_built_in_name(plugged: Path) -> None:
     install(plugged, "second", rewards="cmi-mini = second:Toy")
-    with pytest.raises(RerankError, match="both rerank-music and second have a reward called 'cmi-mini'"):
-        entries("reward")
+    with pytest.raises(RerankError, match="rerank-music and second each have a reward called 'cmi-mini'"):
+        load_reward("cmi-mini")
+    assert load_reward("auto", device="cpu").info.name == "cmi-mini"  # which names nothing: the built-in one
+
+
+def test_a_broken_plugin_is_listed_as_broken(plugged: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    install(plugged, "second", generators="gone = second_gone:Toy\nleaving = leaving:Toy")
+    (plugged / "leaving.py").write_text("raise SystemExit(3)\n")
+    expected = [
+        "broken: generator 'gone' of second cannot be loaded: ModuleNotFoundError: No module named 'second_gone'",
+        "broken: generator 'leaving' of second cannot be loaded: SystemExit: 3",
+    ]
+    print_plugins(plugins("generator"))
+    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("broken: ")] == expected
+    print_models(plugins("generator"), [])
+    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("broken: ")] == expected
 
 
 def test_unknown_names_and_options_are_guessed(plugged: Path) -> None:
@@ -160,6 +203,56 @@ def test_auto_takes_the_first_that_runs_here_and_says_so(
     assert [record.message.split(":")[0] for record in caplog.records] == [f"generator {expected}"]
 
 
+def test_auto_is_decided_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "rerank"):
+        chosen = resolve("generator", "auto")
+        assert known_info("generator", chosen) == entries("generator")["synth"].info
+        assert registry.load("generator", chosen, {}).info.name == "synth"
+        assert registry.load("generator", chosen, {"flawless": True}).info.options == {"flawless": True}
+    assert len(caplog.records) == 1
+
+
+def test_a_choice_keeps_its_options(plugged: Path) -> None:
+    chosen = resolve("generator", Choice("toy", {"pause": 0.5}))
+    assert isinstance(chosen, Choice) and chosen.entry is not None and chosen.entry.package == "toy-package"
+    assert resolve("generator", chosen) is chosen
+    generator = registry.load("generator", chosen, {})
+    assert isinstance(generator, ToyGenerator) and generator.pause == 0.5
+    assert resolve("generator", generator) is generator
+
+
+@pytest.mark.parametrize("device", ["banana", "cuda:x", "CPU", "", None, 0])
+def test_what_is_no_device_is_refused_also_beside_what_is_loaded(device: Any) -> None:
+    with pytest.raises(InvalidInput, match=f"^device must be 'auto', 'cpu', .* got {device!r}$"):
+        registry.load("reward", ToyReward(), {}, offered={"device": device})
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:12", "mps"])
+def test_devices_that_other_machines_have_are_names(device: str) -> None:
+    toy = ToyReward()
+    assert registry.load("reward", toy, {}, offered={"device": device}) is toy
+
+
+def test_options_are_listed_with_what_they_mean(plugged: Path) -> None:
+    listed = {option.name: option for option in registry.options("generator", "toy")}
+    assert listed["pause"] == Option("pause", 0.0, "seconds to wait for before each candidate.")
+    assert listed["conditions"].default == ("text",)
+    with pytest.raises(UnknownName, match="did you mean 'synth'"):
+        registry.options("generator", "sinth")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(entry.kind, entry.name) for kind in ("generator", "reward") for entry in BUILT_IN if entry.kind == kind],
+)
+def test_every_option_of_what_is_built_in_says_what_it_means(kind: Kind, name: str) -> None:
+    listed = registry.options(kind, name)
+    assert not {"name", "repository"} & {option.name for option in listed if name.startswith("musicgen")}
+    for option in listed:
+        assert len(option.meaning) > 15 and "see `" not in option.meaning, option
+        assert not option.required
+
+
 def test_auto_prefers_only_what_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RERANK_PLUGINS", "")
     kinds: tuple[Kind, ...] = ("generator", "reward")
@@ -168,6 +261,10 @@ def test_auto_prefers_only_what_is_registered(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_what_is_listed_is_what_is_loaded() -> None:
-    assert load_generator("synth").info == entries("generator")["synth"].info
+    known = entries("generator")["synth"].info
+    assert replace(load_generator("synth").info, version="", options={}) == known
     loaded = load_reward("cmi-mini", device="cpu").info
-    assert len(loaded.version) == 12 and replace(loaded, version="") == entries("reward")["cmi-mini"].info
+    assert len(loaded.version) == 12
+    assert (loaded.device, loaded.precision, loaded.batch_size) == ("cpu", "float32", 1)
+    known_reward = entries("reward")["cmi-mini"].info
+    assert replace(loaded, version="", options={}, device="", precision="", batch_size=4) == known_reward

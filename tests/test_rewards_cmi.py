@@ -22,6 +22,7 @@ from rerank.protocols import Reward
 from rerank.rewards.cmi import CmiReward
 from rerank.rewards.encoding import chunks_of
 from rerank.rewards.mini import load_mini, save_mini
+from rerank.scoring import Scorer
 
 SIZES = MiniConfig(dim=32, heads=2, dim_head=16, audio_depth=1, text_depth=1, joint_tf_depth=1, mlp_dim=16)
 TEXT = "a slow piano piece in the rain"
@@ -135,6 +136,22 @@ def test_audio_is_mixed_and_resampled(reward: CmiReward) -> None:
     one, other = reward.score(prepared, [stereo, mono])
     # the edges of a resampled tone differ a little
     assert all(math.isclose(one[axis] or 0, other[axis] or 0, abs_tol=0.02) for axis in one)
+
+
+def test_a_piece_alone_has_the_same_bits_whatever_was_scored_before() -> None:
+    reward = load_mini(device="cpu")
+    assert reward.info.batch_size == 1
+    audio = [
+        noise(seconds, seed, rate, 2)
+        for seed, (seconds, rate) in enumerate([(3, 32000), (3, 44100), (0.02, 16000), (12.4, 24000)])
+    ]
+    prepared = reward.prepare(Prompt(TEXT))
+    alone = [reward.score(prepared, [piece])[0] for piece in audio]
+    reward.score(reward.prepare(Prompt("fast drums", "la la", audio[0])), [audio[2], audio[0], audio[1]])
+    scorer = Scorer(reward, Prompt(TEXT))
+    for order in ([0, 1, 2, 3], [3, 1, 2, 0, 1]):
+        copies = [Audio(audio[place].waveform.copy(), audio[place].sample_rate) for place in order]
+        assert list(scorer(copies)) == [alone[place] for place in order]
 
 
 def test_rewards_that_are_not_finite_are_nan(reward: CmiReward) -> None:

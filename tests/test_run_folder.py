@@ -2,136 +2,276 @@
 
 import json
 import os
+import re
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from rerank.audio import Audio, read
-from rerank.errors import OutputError
-from rerank.run_folder import RunFolder, to_json
-from tests.conftest import notes
+from rerank.data import Candidate
+from rerank.errors import InvalidInput, OutputError
+from rerank.run_folder import RunFolder, new_folder, read_document, to_json
+from tests.conftest import ROOT, notes
 
 AUDIO = notes(np.random.default_rng(0), 0.1)
 
 
-def test_candidates_are_stored_at_their_level(tmp_path: Path) -> None:
-    run = RunFolder(tmp_path)
+def candidate(index: int, seed: int | None = None, audio: Audio = AUDIO, source: Path | None = None) -> Candidate:
+    return Candidate(index=index, seed=seed, audio=audio, source=source)
+
+
+def document(*candidates: Candidate, folder: Path, status: str = "done") -> dict[str, Any]:
+    return {"status": status, "candidates": [one.to_dict(folder) for one in candidates]}
+
+
+def run(folder: Path, *seeds: int, overwrite: bool = False, complete: bool = True) -> list[Candidate]:
+    with RunFolder.opened(folder, overwrite=overwrite) as opened:
+        stored = [opened.stored(candidate(index, seed)) for index, seed in enumerate(seeds)]
+        opened.write(document(*stored, folder=opened.place))
+        if complete and opened.place != opened.path:
+            opened.take_place(document(*stored, folder=opened.path))
+    return stored
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_candidates_are_stored_at_their_level_and_read_when_used(tmp_path: Path) -> None:
     loud = Audio(AUDIO.waveform * 9, AUDIO.sample_rate)
-    assert run.write_candidate(AUDIO, 3, 14) == tmp_path / "candidates" / "003-seed14.flac"
-    path = run.write_candidate(loud, 1000, 5)
-    assert path.name == "1000-seed5.wav"
-    assert np.array_equal(read(path).waveform, loud.waveform)
+    with RunFolder.opened(tmp_path) as opened:
+        quiet = opened.stored(candidate(3, 14))
+        assert quiet.path == tmp_path / "candidates" / "003-seed14.flac"
+        stored = opened.stored(candidate(1000, 5, loud))
+    assert stored.path is not None and stored.path.name == "1000-seed5.wav"
+    assert stored.audio is not None and stored.audio is not loud
+    assert np.array_equal(stored.audio.waveform, loud.waveform)
+    stored.path.unlink()
+    with pytest.raises(InvalidInput, match=re.escape(str(stored.path))):
+        _ = stored.audio.waveform
 
 
 def test_audio_made_elsewhere_keeps_its_name(tmp_path: Path) -> None:
-    named = read(AUDIO.save(tmp_path / "my take (2).wav"))
-    run = RunFolder(tmp_path / "run")
-    assert run.write_candidate(named, 0, None).name == "000-my-take-2-.flac"
-    assert run.write_candidate(AUDIO, 1, None).name == "001-audio.flac"
+    source = AUDIO.save(tmp_path / "my take (2).wav")
+    with RunFolder.opened(tmp_path / "run") as opened:
+        named = opened.stored(candidate(0, None, read(source), source))
+        assert named.path is not None and named.path.name == "000-my-take-2-.flac"
+        plain = opened.stored(candidate(1))
+        assert plain.path is not None and plain.path.name == "001-audio.flac"
+
+
+def test_what_is_stored_already_is_not_written_again(tmp_path: Path) -> None:
+    with RunFolder.opened(tmp_path) as opened:
+        first = opened.stored(candidate(0, 0))
+        assert opened.stored(first) is first
+        assert opened.stored(candidate(0, 0)).path == first.path, "the same content needs no second name"
+        other = opened.stored(candidate(0, 0, notes(np.random.default_rng(1), 0.1)))
+    assert other.path is not None and other.path.name == "000-seed0-2.flac"
 
 
 def test_a_run_is_not_overwritten_by_accident(tmp_path: Path) -> None:
-    first = RunFolder(tmp_path / "run")
-    kept = first.write_candidate(AUDIO, 0, 0)
-    # a crash before the end leaves candidates and no document: that is a run too
-    with pytest.raises(OutputError, match="already holds a run; choose another folder, or --overwrite"):
-        RunFolder(tmp_path / "run")
-    first.write_document({})
-    mine = tmp_path / "run" / "candidates" / "notes.txt"
-    mine.write_text("mine")
-    second = RunFolder(tmp_path / "run", overwrite=True)
-    second.write_candidate(AUDIO, 1, 1)
-    assert kept.exists(), "the earlier run must stay until the new one is complete"
-    second.write_document({})
-    assert sorted(path.name for path in (tmp_path / "run").rglob("*.*")) == [
-        "001-seed1.flac",
-        "notes.txt",
+    run(tmp_path / "run", 0)
+    with pytest.raises(OutputError, match="already holds a run; choose another folder, or go on with it by --resume"):
+        run(tmp_path / "run", 1)
+    (tmp_path / "run" / "ranking.json").unlink()
+    with pytest.raises(OutputError, match="already holds a run"):
+        run(tmp_path / "run", 1)
+    with (
+        pytest.raises(OutputError, match="holds takes and no ranking.json"),
+        RunFolder.opened(tmp_path / "run", resume=True),
+    ):
+        pass
+
+
+def test_only_files_of_the_earlier_run_go(tmp_path: Path) -> None:
+    place = tmp_path / "run"
+    run(place, 0, 1, 2)
+    edited = notes(np.random.default_rng(9), 0.2).save(place / "candidates" / "001-seed1.flac").read_bytes()
+    mine = ["band rehearsal.wav", "candidates/003-my-edited-favourite.wav", "candidates/2024-11-21 take.flac"]
+    for name in mine:
+        (place / name).write_bytes(b"mine")
+    run(place, 0, 5, overwrite=True)
+    assert files(place) == sorted(
+        [*mine, "candidates/000-seed0.flac", "candidates/001-seed1.flac", "candidates/001-seed5.flac", "ranking.json"]
+    )
+    assert (place / "candidates" / "001-seed1.flac").read_bytes() == edited
+    assert [entry["path"] for entry in (read_document(place) or {})["candidates"]] == [
+        "candidates/000-seed0.flac",
+        "candidates/001-seed5.flac",
+    ]
+
+
+def test_a_take_of_the_user_is_not_written_over(tmp_path: Path) -> None:
+    place = tmp_path / "run"
+    run(place, 0)
+    (place / "candidates" / "000-seed0.flac").write_bytes(b"edited")
+    run(place, 0, overwrite=True)
+    assert (place / "candidates" / "000-seed0.flac").read_bytes() == b"edited"
+    assert [entry["path"] for entry in (read_document(place) or {})["candidates"]] == ["candidates/000-seed0-2.flac"]
+
+
+def test_what_a_document_of_version_1_lists_stays(tmp_path: Path) -> None:
+    place = tmp_path / "run"
+    run(place, 0, 1)
+    old = read_document(place) or {}
+    for entry in old["candidates"]:
+        del entry["sha256"]
+    (place / "ranking.json").write_text(json.dumps({**old, "version": 1}))
+    run(place, 7, overwrite=True)
+    assert files(place) == [
+        *(f"candidates/{name}.flac" for name in ("000-seed0", "000-seed7", "001-seed1")),
         "ranking.json",
     ]
-    assert not (tmp_path / "run" / "unfinished").exists()
 
 
-def run(folder: Path, *seeds: int, overwrite: bool = False) -> RunFolder:
-    made = RunFolder(folder, overwrite=overwrite)
-    for index, seed in enumerate(seeds):
-        made.write_candidate(AUDIO, index, seed)
-    return made
+@pytest.mark.parametrize("name", ["candidates", "unfinished"])
+def test_a_link_is_not_followed(tmp_path: Path, name: str) -> None:
+    run(tmp_path / "other", 0)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).symlink_to(tmp_path / "other" / "candidates", target_is_directory=True)
+    before = files(tmp_path / "other")
+    with pytest.raises(OutputError, match=f"{name} is a link to somewhere else; choose another folder"):
+        run(tmp_path / "run", 1, overwrite=True)
+    assert files(tmp_path / "other") == before
 
 
-def test_a_run_that_fails_leaves_the_earlier_one_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(tmp_path, 0, 1).write_document({"run": 1})
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
-    second = run(tmp_path, 0, 7, overwrite=True)
-    second.write_document({"run": 2}, complete=False)
-    assert all(path.read_bytes() == content for path, content in before.items())
-    assert json.loads((tmp_path / "unfinished" / "ranking.json").read_text()) == {"run": 2}
-    third = run(tmp_path, 5, overwrite=True)
+def test_a_document_cannot_point_out_of_its_folder(tmp_path: Path) -> None:
+    [mine] = run(tmp_path / "mine", 0)
+    place = tmp_path / "run"
+    run(place, 0)
+    evil = {**(read_document(place) or {}), "candidates": [mine.to_dict(place)]}
+    assert evil["candidates"][0]["path"].startswith("../mine/")
+    (place / "ranking.json").write_text(json.dumps(evil))
+    run(place, 3, overwrite=True)
+    assert files(tmp_path / "mine") == ["candidates/000-seed0.flac", "ranking.json"]
 
-    def full(*_: object) -> None:
-        raise OSError(28, "no space left on device")
 
-    with monkeypatch.context() as patched:
-        patched.setattr(Path, "replace", full)
-        with pytest.raises(OutputError, match="no space left"):
-            third.write_document({"run": 3})
-    assert all(path.read_bytes() == content for path, content in before.items())
-    third.write_document({"run": 3})
-    names = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*"))
-    assert names == ["candidates", "candidates/000-seed5.flac", "ranking.json"]
-    assert json.loads((tmp_path / "ranking.json").read_text()) == {"run": 3}
+def test_runs_that_are_not_complete_are_kept_beside_until_one_is(tmp_path: Path) -> None:
+    place = tmp_path / "run"
+    run(place, 0, 1)
+    before = {name: (place / name).read_bytes() for name in files(place)}
+    run(place, 5, overwrite=True, complete=False)
+    run(place, 6, overwrite=True, complete=False)
+    assert all((place / name).read_bytes() == content for name, content in before.items())
+    assert files(place)[-4:] == [
+        "unfinished-2/candidates/000-seed6.flac",
+        "unfinished-2/ranking.json",
+        "unfinished/candidates/000-seed5.flac",
+        "unfinished/ranking.json",
+    ]
+    run(place, 9, overwrite=True)
+    assert sorted(path.name for path in place.iterdir()) == ["candidates", "ranking.json"]
+    assert files(place) == ["candidates/000-seed9.flac", "ranking.json"]
+
+
+def test_files_are_copied_where_there_are_no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(os, "link", refuse)
+    run(tmp_path / "run", 0, 1)
+    run(tmp_path / "run", 0, 5, overwrite=True)
+    assert files(tmp_path / "run") == ["candidates/000-seed0.flac", "candidates/001-seed5.flac", "ranking.json"]
 
 
 def test_a_run_does_not_replace_its_own_sources(tmp_path: Path) -> None:
-    source = run(tmp_path / "run", 0).write_candidate(AUDIO, 1, 1)
-    (tmp_path / "link.flac").symlink_to(source)
-    for one in (source, tmp_path / "link.flac"):
-        with pytest.raises(OutputError, match=r"cannot overwrite .*run: it holds the input .*; choose another folder"):
-            RunFolder(tmp_path / "run", overwrite=True, sources=[one])
-    assert source.exists()
+    [stored] = run(tmp_path / "run", 0)
+    assert stored.path is not None
+    (tmp_path / "link.flac").symlink_to(stored.path)
+    for one in (stored.path, tmp_path / "link.flac"):
+        with (
+            pytest.raises(OutputError, match=r"cannot overwrite .*run: it holds the input .*; choose another folder"),
+            RunFolder.opened(tmp_path / "run", overwrite=True, sources=[one]),
+        ):
+            pass
+    assert stored.path.exists()
 
 
 @pytest.mark.parametrize("name", ["a\0b", "a" * 300])
 def test_a_folder_that_cannot_be_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(OutputError, match="cannot write"):
-        RunFolder(tmp_path / name)
+    with pytest.raises(OutputError, match="cannot write"), RunFolder.opened(tmp_path / name):
+        pass
 
 
 def test_a_folder_that_may_not_be_searched_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def closed(path: object, **_: object) -> None:
+    def closed(path: object, *_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(os, "stat", closed)
-    monkeypatch.setattr(os, "mkdir", closed)
-    monkeypatch.setattr(os, "listdir", closed)
-    with pytest.raises(OutputError, match="cannot write .*: permission denied"):
-        RunFolder(tmp_path / "closed" / "run")
+    for call in ("stat", "mkdir", "listdir", "open", "scandir"):
+        monkeypatch.setattr(os, call, closed)
+    with (
+        pytest.raises(OutputError, match="cannot write .*: permission denied"),
+        RunFolder.opened(tmp_path / "closed" / "run"),
+    ):
+        pass
 
 
 def test_a_folder_without_a_run_is_used_and_a_file_refused(tmp_path: Path) -> None:
     (tmp_path / "other.txt").touch()
-    RunFolder(tmp_path).write_document({"version": 1})
-    assert json.loads((tmp_path / "ranking.json").read_text()) == {"version": 1}
-    with pytest.raises(OutputError, match="it is a file; choose a folder"):
-        RunFolder(tmp_path / "other.txt")
+    run(tmp_path, 0)
+    assert files(tmp_path) == ["candidates/000-seed0.flac", "other.txt", "ranking.json"]
+    with pytest.raises(OutputError, match="it is a file; choose a folder"), RunFolder.opened(tmp_path / "other.txt"):
+        pass
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "3"])
+def test_a_document_that_is_none_is_not_replaced(tmp_path: Path, text: str) -> None:
+    (tmp_path / "ranking.json").write_text(text)
+    with pytest.raises(InvalidInput, match="ranking.json is no ranking"):
+        run(tmp_path, 0, overwrite=True)
+    assert (tmp_path / "ranking.json").read_text() == text
 
 
 def test_a_folder_in_which_nothing_was_stored_is_removed_again(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     for name in ("new", "mine", "used"):
-        made = RunFolder(tmp_path / name)
-        assert not (tmp_path / name / "candidates").exists()
-        made.make()
-        assert (tmp_path / name / "candidates").is_dir()
-        if name == "used":
-            made.write_candidate(AUDIO, 0, 0)
-        made.leave()
-    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == [
-        "mine",
-        "used",
-        "used/candidates",
-        "used/candidates/000-seed0.flac",
-    ]
+        with RunFolder.opened(tmp_path / name) as opened:
+            assert (tmp_path / name / "candidates").is_dir()
+            opened.write({"status": "running", "candidates": []})
+            if name == "used":
+                opened.stored(candidate(0, 0))
+            else:
+                opened.abandon()
+    assert files(tmp_path) == ["used/candidates/000-seed0.flac", "used/ranking.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "used"]
+
+
+def test_what_a_killed_process_left_is_cleaned(tmp_path: Path) -> None:
+    run(tmp_path, 0)
+    for name in (".ranking.json.12.34.partial", "candidates/.001-seed1.flac.12.34.partial"):
+        (tmp_path / name).write_bytes(b"half")
+    (tmp_path / "candidates" / "mine.partial").write_bytes(b"mine")
+    with RunFolder.opened(tmp_path, resume=True):
+        pass
+    assert files(tmp_path) == ["candidates/000-seed0.flac", "candidates/mine.partial", "ranking.json"]
+
+
+def test_a_folder_is_claimed(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom rerank.run_folder import RunFolder\n"
+        "try:\n    with RunFolder.opened(sys.argv[1]): print('mine')\n"
+        "except Exception as error:\n    print(error)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with RunFolder.opened(tmp_path):
+        told = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+        assert told == f"{tmp_path} is in use by another run; choose another folder, or wait until that is done\n"
+        with pytest.raises(OutputError, match="in use by another run"), RunFolder.opened(tmp_path):
+            pass
+    assert subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout == "mine\n"
+
+
+def test_new_folders_are_not_shared(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "runs", "a") as first, new_folder(tmp_path / "runs", "a") as second:
+        assert (first.name, second.name) == ("a", "a-2")
+        (second / "something").touch()
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["a-2"]
+    with pytest.raises(OutputError, match="cannot write"), new_folder(tmp_path / "runs", "a" * 300):
+        pass
 
 
 def test_json_holds_no_nan_and_any_file_name() -> None:

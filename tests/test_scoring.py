@@ -1,5 +1,8 @@
 """Asking a reward model: what it may answer, and what its failures cost."""
 
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,8 +10,8 @@ import pytest
 
 from rerank.audio import Audio
 from rerank.data import Prompt
-from rerank.errors import RewardFailed
-from rerank.scoring import not_finite, score_each
+from rerank.errors import InvalidInput, RewardFailed
+from rerank.scoring import Scorer, not_finite, score_each
 from tests.conftest import ToyReward, notes
 
 AUDIO = [notes(np.random.default_rng(seed), 0.1 * (seed + 1)) for seed in range(9)]
@@ -21,6 +24,86 @@ def test_scores_come_in_order_with_the_prompt_prepared_once() -> None:
     assert reward.prepared == 1
     assert reward.scored == len(AUDIO)
     assert together == [next(iter(score_each(reward, PROMPT, [piece]))) for piece in AUDIO]
+
+
+def test_a_scorer_goes_on_group_by_group_with_the_prompt_prepared_at_the_first() -> None:
+    reward = ToyReward()
+    scorer = Scorer(reward, PROMPT)
+    assert reward.prepared == 0
+    groups = [list(scorer(AUDIO[start:end])) for start, end in ((0, 1), (1, 7), (7, 7), (7, 9))]
+    assert reward.prepared == 1
+    assert [rewards for group in groups for rewards in group] == list(score_each(reward, PROMPT, AUDIO))
+
+
+class Batched(ToyReward):
+    """Keeps the sizes of the batches that it is asked for, and fails where a batch holds one of these pieces."""
+
+    def __init__(self, failing: Sequence[Audio] = (), error: BaseException | None = None) -> None:
+        super().__init__()
+        self.failing, self.error, self.sizes = failing, error or RuntimeError("cannot hear it"), list[int]()
+
+    def score(self, prepared: float, audio: Sequence[Audio]) -> list[dict[str, float | None]]:
+        self.sizes.append(len(audio))
+        if any(piece is one for piece in audio for one in self.failing):
+            raise self.error
+        return super().score(prepared, audio)
+
+
+def test_a_batch_that_fails_is_scored_in_halves_and_the_next_whole() -> None:
+    reward = Batched([AUDIO[1]])
+    results = list(score_each(reward, PROMPT, AUDIO))
+    assert [isinstance(result, str) for result in results] == [index == 1 for index in range(9)]
+    assert results[1] == "reward failed: RuntimeError: cannot hear it"
+    assert reward.sizes == [4, 2, 1, 1, 2, 4, 1]
+
+
+def test_after_a_lack_of_memory_all_later_batches_are_small() -> None:
+    class Short(Batched):
+        def score(self, prepared: float, audio: Sequence[Audio]) -> list[dict[str, float | None]]:
+            found = super().score(prepared, audio)
+            if len(audio) > 2:
+                raise MemoryError("too many at once")
+            return found
+
+    reward = Short()
+    scorer = Scorer(reward, PROMPT)
+    assert all(isinstance(result, dict) for group in (AUDIO[:4], AUDIO[4:]) for result in scorer(group))
+    assert reward.sizes == [4, 2, 2, 2, 2, 1]
+
+
+def test_batches_are_of_the_size_that_the_reward_model_says() -> None:
+    reward = Batched()
+    reward.info = replace(reward.info, batch_size=6)
+    list(score_each(reward, PROMPT, AUDIO))
+    assert reward.sizes == [6, 3]
+    reward.info = replace(reward.info, batch_size=0)
+    with pytest.raises(InvalidInput, match="batch_size of reward model 'toy' must be a whole number from 1"):
+        Scorer(reward, PROMPT)
+
+
+def test_what_a_failed_batch_held_is_free_before_the_next_try() -> None:
+    held: list[weakref.ref[Any]] = []
+    alive: list[int] = []
+
+    class Heavy(ToyReward):
+        def score(self, prepared: float, audio: Sequence[Audio]) -> list[dict[str, float | None]]:
+            alive.append(sum(one() is not None for one in held))
+            tensors = np.zeros(1000)
+            held.append(weakref.ref(tensors))
+            if len(audio) > 1:
+                raise RuntimeError(f"{len(tensors)} numbers are too many")
+            return super().score(prepared, audio)
+
+    assert all(isinstance(result, dict) for result in score_each(Heavy(), PROMPT, AUDIO[:4]))
+    assert alive == [0] * 7
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(), GeneratorExit()])
+def test_a_request_to_stop_passes(error: BaseException) -> None:
+    reward = Batched([AUDIO[1]], error)
+    with pytest.raises(type(error)):
+        list(score_each(reward, PROMPT, AUDIO))
+    assert reward.sizes == [4]
 
 
 def test_a_failure_costs_one_candidate() -> None:
@@ -38,7 +121,13 @@ def test_a_failure_costs_one_candidate() -> None:
     ("extra", "message"),
     [
         ({"groove": 1.0}, r"gave the axes \['alignment', 'groove', 'musicality'\]; it declares"),
+        ({3: 1.0}, r"gave the axes \['3', 'alignment', 'musicality'\]"),
         ({"musicality": "high"}, "gave 'high' on axis 'musicality'; expected a float or None"),
+        ({"musicality": True}, "gave True on axis 'musicality'; expected a float or None"),
+        ({"musicality": np.bool_(True)}, "gave np.True_ on axis 'musicality'"),
+        ({"musicality": np.zeros(2)}, r"gave array\(\[0., 0.\]\) on axis"),
+        ({"musicality": 10**400}, "gave a number on axis 'musicality' that is too large for a float"),
+        ({"musicality": 10**5000}, "gave a number on axis 'musicality' that is too large for a float"),
     ],
 )
 def test_answers_that_break_the_protocol_are_refused(extra: Any, message: str) -> None:
@@ -53,6 +142,27 @@ def test_too_few_answers_are_refused() -> None:
 
     with pytest.raises(RewardFailed, match="gave 3 results for 4 candidates"):
         list(score_each(Lazy(), PROMPT, AUDIO))
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (lambda found: None, "gave a NoneType; expected a list of dicts"),
+        (lambda found: (one for one in found), "gave a generator; expected a list"),
+        (lambda found: dict(enumerate(found)), "gave a dict; expected a list"),
+        (lambda found: [None] * len(found), "gave a list of NoneType; expected dicts"),
+        (lambda found: [[1.0, 2.0]] * len(found), "gave a list of list; expected dicts"),
+    ],
+)
+def test_answers_that_are_no_list_of_dicts_are_refused(answer: Callable[[Any], Any], told: str) -> None:
+    class Odd(Batched):
+        def score(self, prepared: float, audio: Sequence[Audio]) -> Any:
+            return answer(super().score(prepared, audio))
+
+    reward = Odd()
+    with pytest.raises(RewardFailed, match=told):
+        list(score_each(reward, PROMPT, AUDIO))
+    assert reward.sizes == [4]
 
 
 def test_a_prompt_that_cannot_be_prepared() -> None:

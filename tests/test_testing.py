@@ -11,7 +11,7 @@ import pytest
 from rerank.audio import Audio
 from rerank.data import Candidate, Prompt
 from rerank.errors import ConformanceError
-from rerank.protocols import Progress
+from rerank.protocols import Axis, Progress, RewardInfo
 from rerank.testing import check_generator, check_reward
 from tests.conftest import ToyGenerator, ToyReward
 
@@ -118,6 +118,50 @@ def test_a_declaration_that_makes_no_sense_is_caught() -> None:
         check_reward(reward)
     with pytest.raises(ConformanceError, match="lacks info or generate"):
         check_generator(object())  # type: ignore[arg-type]
+    reward.info = replace(ToyReward().info, batch_size=0)
+    with pytest.raises(ConformanceError, match=r"info\.batch_size is 0"):
+        check_reward(reward)
+    reward.info = _axis(low=1.0, high=-1.0)
+    with pytest.raises(ConformanceError, match=r"info\.axes\['alignment'\]: low 1.0, high -1.0 is no range"):
+        check_reward(reward)
+    reward.info = replace(_axis(needs=frozenset({"lyrics"})), conditions=frozenset({"text"}))
+    with pytest.raises(ConformanceError, match=r"needs holds \['lyrics'\], which info.conditions lacks"):
+        check_reward(reward)
+
+
+def _axis(**changed: Any) -> RewardInfo:
+    """Return what the toy says it is, with another axis alignment."""
+    info = ToyReward().info
+    return replace(info, axes={**info.axes, "alignment": replace(info.axes["alignment"], **changed)})
+
+
+def test_an_axis_that_breaks_what_it_declares_is_caught() -> None:
+    reward = ToyReward()
+    reward.info = _axis(needs=frozenset({"text"}))
+    with pytest.raises(ConformanceError, match=r"alignment is 0\.\d+ without text, which it needs"):
+        check_reward(reward)
+    reward.info = _axis(low=0.0, high=1e-6)
+    with pytest.raises(ConformanceError, match=r"alignment is 0\.\d+; its range is 0.0 to 1e-06"):
+        check_reward(reward)
+
+
+def test_a_reward_model_that_reads_more_than_it_declares_is_caught() -> None:
+    reward = ToyReward()
+    reward.info = replace(reward.info, conditions=frozenset({"text"}))
+    with pytest.raises(ConformanceError, match="info does not declare 'lyrics', yet lyrics changes a reward"):
+        check_reward(reward)
+
+
+def test_a_reward_model_that_reads_no_prompt_passes() -> None:
+    class Listener(ToyReward):
+        def prepare(self, prompt: Prompt) -> float:
+            return 1.0
+
+    reward = Listener()
+    axes: Any = {"musicality": "how bright it is", "alignment": "how loud it is"}
+    reward.info = replace(reward.info, conditions=frozenset(), axes=axes)
+    assert reward.info.axes["alignment"] == Axis(meaning="how loud it is")
+    check_reward(reward)
 
 
 class _Batched(ToyReward):

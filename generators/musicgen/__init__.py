@@ -10,8 +10,11 @@
 **Source**: MusicGen (Copet et al. 2023, arXiv:2306.05284); defaults are those of audiocraft.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -19,10 +22,11 @@ import torch
 from numpy.typing import NDArray
 
 from rerank.audio import Audio, AudioLike, as_audio, resample, to_mono
-from rerank.data import Candidate, Prompt, check_whole
+from rerank.batching import OnStep, in_batches
+from rerank.catalogue import generator_info
+from rerank.data import Candidate, Prompt, check_whole, is_number
 from rerank.errors import InvalidInput, WeightsError
-from rerank.generators.batching import OnStep, in_batches
-from rerank.generators.dtypes import resolve_dtype
+from rerank.generators.dtypes import name_of, resolve_dtype
 from rerank.generators.musicgen.checkpoint import Checkpoint
 from rerank.generators.musicgen.engine import Sampling, Side
 from rerank.generators.musicgen.pattern import codes_of, columns_of, delays
@@ -30,13 +34,9 @@ from rerank.generators.musicgen.sampling import numbers_of
 from rerank.models.device import has_fast_bfloat16, resolve_device
 from rerank.models.hub import Source
 from rerank.models.weights import say_licence
-from rerank.protocols import GeneratorInfo, Progress
-from rerank.ranking import is_number
+from rerank.protocols import Condition, Progress
 
-LICENCE = "CC BY-NC 4.0 (not for commercial use)"
-
-LONGEST = 30.0
-"""Seconds that MusicGen was trained on; beyond them it loses its way."""
+_INFO = generator_info("musicgen")
 
 _MOST = {"cpu": 16, "cuda": 64}
 """Candidates of a batch: from about there on, more at once are not faster, and come later."""
@@ -56,7 +56,7 @@ class MusicGen:
     (a last batch that is not full is filled up). A longer candidate begins as a shorter one does, but for the last three frames of that one.
 
     Args:
-        path: folder with a model as transformers saves it; None downloads `repository`.
+        path: folder with a model as transformers saves it; None downloads it from the hub, once.
         repository: on the Hugging Face hub.
         name: that it goes by.
         revision: branch, tag or commit on the hub; None for its main branch.
@@ -115,21 +115,35 @@ class MusicGen:
         self._sampling = Sampling(temperature=float(temperature), top_k=int(top_k), guidance=float(guidance))
         self._negative, self._batch_size, self._device = negative, batch_size, torch_device
         source = Source.given(path, repository or "a MusicGen model", revision)
-        say_licence(name, LICENCE)
+        say_licence(name, _INFO.licence)
         self._checkpoint = Checkpoint(source, self.dtype, torch_device)
         self._engine, self._codec = self._checkpoint.engine, self._checkpoint.codec
         self._delay = delays(self._engine.codebooks, self._codec.channels)
         self._start = self._codes_of_clip(start)
-        follows = {"text", "reference"} if self._checkpoint.follows_melody else {"text"}
-        self.info = GeneratorInfo(
+        melody: frozenset[Condition] = frozenset({"reference"} if self._checkpoint.follows_melody else ())
+        self.info = replace(
+            _INFO,
             name=name,
             sample_rate=self._codec.sample_rate,
             channels=self._codec.channels,
-            max_duration=LONGEST,
-            conditions=frozenset(follows),  # type: ignore[arg-type]  # a set of literals
-            licence=LICENCE,
+            conditions=_INFO.conditions | melody,
+            version=self._checkpoint.version,
+            options=self._options(),
         )
         self._hears_melodies = False  # until it is asked
+
+    def _options(self) -> dict[str, Any]:
+        """Return the options in force; a clip to start from by its codes, a batch size where it changes the audio."""
+        begins = self._start.shape[1] > 0
+        found = {
+            "temperature": self._sampling.temperature,
+            "top_k": self._sampling.top_k,
+            "guidance": self._sampling.guidance,
+            "negative_prompt": self._negative or None,
+            "start": f"sha256:{hashlib.sha256(self._start.numpy().tobytes()).hexdigest()}" if begins else None,
+            "dtype": name_of(self.dtype),
+        }
+        return found if self._device.type == "cpu" else {**found, "batch_size": self._batch_size}
 
     def generate(
         self,
@@ -149,7 +163,7 @@ class MusicGen:
         sides = self._sides(prompt)
         columns = columns_of(self._start, frames, self._delay, self._engine.special)
 
-        def make(batch: Sequence[int], on_step: OnStep) -> list[tuple[NDArray[np.int16], Audio]]:
+        def make(batch: Sequence[int], on_step: OnStep) -> Iterable[tuple[NDArray[np.int16], Audio]]:
             numbers = torch.stack([numbers_of(seed, columns.shape[1] - 1, self._engine.codebooks) for seed in batch])
             clips, steps = _CLIP_STEPS * len(batch), columns.shape[1]
             filled = self._engine.decode(
@@ -157,19 +171,13 @@ class MusicGen:
             )
             codes = codes_of(filled, self._delay).to(torch.int16).numpy()
             audio = self._decode(codes, duration, lambda done: on_step(steps + _CLIP_STEPS * done, steps + clips))
-            return list(zip(codes, audio, strict=True))
+            return zip(map(np.copy, codes), audio, strict=True)
 
         size = self._batch_size or self._fitting(columns.shape[1], sides)
-        made = in_batches(self._filled_up(seeds), size, make, on_progress)
-        # seeds first: it ends the loop before a batch is asked for that only fills up
-        for index, (seed, (codes, audio)) in enumerate(zip(seeds, made, strict=False)):
-            yield Candidate(index=index, seed=seed, audio=audio, codes=codes, licence=LICENCE)
-
-    def _filled_up(self, seeds: Sequence[int]) -> Sequence[int]:
-        """Return seeds of whole batches where a GPU has to add alike for each: the last one comes again and again."""
-        if self._device.type != "cuda" or self._batch_size is None:
-            return seeds
-        return [*seeds, *[*seeds][-1:] * (-len(seeds) % self._batch_size)]
+        alike = self._device.type == "cuda" and self._batch_size is not None  # a GPU adds alike for one size only
+        made = in_batches(seeds, size, make, on_progress, filled=alike)
+        for index, (seed, (codes, audio)) in enumerate(zip(seeds, made, strict=True)):
+            yield Candidate(index=index, seed=seed, audio=audio, codes=codes, licence=_INFO.licence)
 
     def decode(self, codes: NDArray[np.int16]) -> Audio:
         """Return the audio of a candidate's codes, `[codebooks, frames]`, all frames whole.
@@ -178,15 +186,15 @@ class MusicGen:
             InvalidInput: they are not codes of this model.
         """
         self._check_codes(codes)
-        return self._decode(codes[None], codes.shape[1] * self._codec.hop / self._codec.sample_rate)[0]
+        return next(self._decode(codes[None], codes.shape[1] * self._codec.hop / self._codec.sample_rate))
 
     def _decode(
         self, codes: NDArray[np.int16], duration: float, on_clips: Callable[[int], None] = lambda done: None
-    ) -> list[Audio]:
-        """Return the audio of each candidate, cut to the duration; `codes` is `[candidates, codebooks, frames]`."""
+    ) -> Iterator[Audio]:
+        """Yield the audio of each candidate, cut to the duration; `codes` is `[candidates, codebooks, frames]`."""
         rate = self._codec.sample_rate
-        made = self._codec.decode(torch.from_numpy(codes), on_clips).numpy()[..., : round(duration * rate)]
-        return [Audio(np.ascontiguousarray(waveform), rate) for waveform in made]
+        for waveform in self._codec.decode(torch.from_numpy(codes), on_clips):
+            yield Audio(waveform[:, : round(duration * rate)].numpy().copy(), rate)
 
     def _frames(self, duration: float) -> int:
         """Return the frames of a candidate: as many as hold the duration."""
@@ -227,7 +235,7 @@ class MusicGen:
             if start.audio is None:
                 raise InvalidInput(f"candidate {start.index} has no audio to start from: {start.set_aside}")
             start = start.audio
-        audio = resample(as_audio(start, max_duration=LONGEST), self._codec.sample_rate)
+        audio = resample(as_audio(start, max_duration=_INFO.max_duration), self._codec.sample_rate)
         waveform = audio.waveform if audio.channels == self._codec.channels else to_mono(audio).waveform
         heard = torch.from_numpy(np.ascontiguousarray(waveform)).expand(self._codec.channels, -1)
         return self._codec.encode(heard)

@@ -23,7 +23,8 @@ from rerank.errors import WeightsError, one_line
 from rerank.generators.musicgen.codec import Codec
 from rerank.generators.musicgen.engine import Engine, Side
 from rerank.generators.musicgen.melody import melody_of, no_melody
-from rerank.models.hub import Source, read_json
+from rerank.models.hub import Source, files_of, read_json
+from rerank.models.weights import fingerprint
 
 FILES = ("*.json", "*.safetensors", "spiece.model")
 """Of a repository; the pickles beside them are not fetched."""
@@ -46,6 +47,7 @@ class Checkpoint:
         engine: the transformer.
         codec: EnCodec.
         follows_melody: whether it takes a reference.
+        version: fingerprint of the files.
 
     Raises:
         WeightsError: files are missing or broken, cannot be downloaded, or hold another kind of model.
@@ -74,6 +76,7 @@ class Checkpoint:
         if missing or loaded["mismatched_keys"]:
             wrong = ", ".join(str(key) for key in [*missing, *loaded["mismatched_keys"]][:3])
             raise WeightsError(f"weights of the MusicGen model in {folder} are missing or do not fit it: {wrong}")
+        self.version = fingerprint(files_of(folder, FILES))
         self._config, self.follows_melody, self.device = model.config, kind == "musicgen_melody", device
         self._text_encoder = model.text_encoder.to(device, torch.float32).eval()
         self._text_out = getattr(model, "enc_to_dec_proj", torch.nn.Identity()).to(device)

@@ -9,12 +9,13 @@ to it.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from rerank.batching import Batches
 from rerank.errors import WeightsError
 
 _GROUP = {"cuda": 8}
@@ -50,25 +51,35 @@ class Codec:
         after = recurrent[-1] + 1 if recurrent else 0
         self._slow, self._wide = layers[:after], layers[after:]
 
-    @torch.inference_mode()
-    def decode(self, codes: Tensor, on_clips: Callable[[int], None] = lambda done: None) -> Tensor:
-        """Return the audio of each clip; report how many clips are done.
+    def decode(self, codes: Tensor, on_clips: Callable[[int], None] = lambda done: None) -> Iterator[Tensor]:
+        """Yield the audio of each clip as soon as it is decoded; report how many clips are done.
 
         Shape:
-            `[clips, codebooks, frames]` -> `[clips, channels, frames * hop]`, on the CPU
+            `[clips, codebooks, frames]` -> `[channels, frames * hop]` for each, on the CPU
         """
+        # memory that a group is short of is no reason to make the codes again
+        made = Batches(_GROUP.get(self.device.type, 1))(list(self._begin(codes)), self._end)
+        for done, channels in enumerate(zip(*[made] * self.channels, strict=True), 1):
+            yield torch.stack(channels)
+            on_clips(done)
+
+    @torch.inference_mode()
+    def _begin(self, codes: Tensor) -> Tensor:
+        """Shape: `[clips, codebooks, frames]` -> `[clips * channels, dim, frames]`."""
         clips, codebooks, frames = codes.shape
         alone = codes.to(self.device, torch.int64).reshape(clips, codebooks // self.channels, self.channels, frames)
         hidden: Tensor = self.model.quantizer.decode(alone.permute(1, 0, 2, 3).flatten(1, 2))
         for layer in self._slow:
             hidden = layer(hidden)
-        made: list[Tensor] = []
-        for group in torch.split(hidden, _GROUP.get(self.device.type, 1)):
-            for layer in self._wide:
-                group = layer(group)
-            made += group.float().cpu()
-            on_clips(len(made) // self.channels)
-        return torch.stack(made).reshape(clips, self.channels, -1)
+        return hidden
+
+    @torch.inference_mode()
+    def _end(self, group: Sequence[Tensor]) -> Iterable[Tensor]:
+        """Shape: `[dim, frames]` each -> `[frames * hop]` each, on the CPU."""
+        hidden = torch.stack([*group])
+        for layer in self._wide:
+            hidden = layer(hidden)
+        return [*hidden[:, 0].float().cpu()]
 
     def bytes_to_decode(self, frames: int) -> int:
         """Return the memory that `decode` takes for clips of so many frames, however many they are."""

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rerank.batching import is_out_of_memory
 from rerank.errors import one_line
 from rerank.generators.musicgen.layer import Layer
 from rerank.generators.musicgen.pattern import TO_DRAW
@@ -225,7 +226,7 @@ class Engine(nn.Module):
                 state.graphs[length].replay()
                 return
             except RuntimeError as error:
-                if isinstance(error, torch.OutOfMemoryError):
+                if is_out_of_memory(error):
                     raise
                 logger.warning("steps cannot be captured on this GPU (%s): slower, one by one", one_line(error))
                 self.captures = False

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from rerank.audio import Audio
+from rerank.catalogue import generator_info
 from rerank.data import Candidate, Prompt
 from rerank.generators.synth import effects, faults, mix, truth
 from rerank.generators.synth.compose import compose, sung
@@ -26,7 +27,10 @@ from rerank.generators.synth.listen import brightness, listen
 from rerank.generators.synth.sampling import draw
 from rerank.generators.synth.voice import vowels_of
 from rerank.generators.synth.words import Request, read_text
-from rerank.protocols import GeneratorInfo, Progress
+from rerank.protocols import Progress
+
+VERSION = "1"
+"""Of the sound: raised by one with every change after which a seed makes other audio."""
 
 
 class Synth:
@@ -38,15 +42,7 @@ class Synth:
 
     def __init__(self, *, flawless: bool = False) -> None:
         self.flawless = flawless
-        self.info = GeneratorInfo(
-            name="synth",
-            sample_rate=SAMPLE_RATE,
-            channels=2,
-            max_duration=300.0,
-            min_duration=1.0,
-            conditions=frozenset({"text", "lyrics", "reference"}),
-            licence="Apache-2.0; the audio is yours",
-        )
+        self.info = replace(generator_info("synth"), version=VERSION, options={"flawless": flawless})
 
     def generate(
         self,

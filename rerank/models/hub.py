@@ -1,5 +1,6 @@
 """Files of published models: from the Hugging Face hub, or from a folder in the same layout."""
 
+import contextlib
 import errno
 import json
 from collections.abc import Callable, Sequence
@@ -8,10 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from huggingface_hub import constants, hf_hub_download, snapshot_download
+from huggingface_hub import (
+    HfApi,
+    constants,
+    get_hf_file_metadata,
+    hf_hub_download,
+    hf_hub_url,
+    snapshot_download,
+    try_to_load_from_cache,
+)
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
+    HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
@@ -20,6 +30,11 @@ from huggingface_hub.errors import (
 
 from rerank.errors import InvalidInput, WeightsError, one_line
 from rerank.files import as_path
+
+_PATIENCE = 5
+"""Seconds that the hub has for a first answer, unless the variable HF_HUB_ETAG_TIMEOUT says otherwise."""
+
+_TRIES = 2
 
 
 @dataclass(frozen=True)
@@ -72,8 +87,15 @@ class Source:
                     f"there is no file {path}; a published model is a folder with its files by their names"
                 )
             return path
-        place = self.place
-        return self._downloaded(name, lambda: hf_hub_download(place, name, revision=self.revision))
+        place, patience = self.place, _patience()
+
+        def download() -> str:
+            if not isinstance(try_to_load_from_cache(place, name, revision=self.revision), str):
+                url = hf_hub_url(place, name, revision=self.revision)
+                _ask(lambda: get_hf_file_metadata(url, timeout=patience))
+            return hf_hub_download(place, name, revision=self.revision, etag_timeout=patience)
+
+        return self._downloaded(name, download)
 
     def folder(self, patterns: Sequence[str]) -> Path:
         """Return the folder that holds the files of a repository, those that `patterns` name downloaded if need be.
@@ -87,9 +109,24 @@ class Source:
         if isinstance(self.place, Path):
             return self.place
         place, wanted = self.place, list(patterns)
-        return self._downloaded(
-            "model", lambda: snapshot_download(place, revision=self.revision, allow_patterns=wanted)
-        )
+
+        def fetch(**options: Any) -> str:
+            found: str = snapshot_download(place, revision=self.revision, allow_patterns=wanted, **options)
+            return found
+
+        def download() -> str:
+            try:
+                _ask(lambda: HfApi().model_info(place, revision=self.revision, timeout=_patience()))
+            except HfHubHTTPError:
+                raise
+            # it does not answer; what was downloaded before does without it
+            except Exception:
+                with contextlib.suppress(LocalEntryNotFoundError):
+                    return fetch(local_files_only=True)
+                raise
+            return fetch()
+
+        return self._downloaded("model", download)
 
     def _downloaded(self, name: str, download: Callable[[], str]) -> Path:
         """Return the path of what is downloaded, or say in one clear line why `name` cannot be."""
@@ -114,9 +151,48 @@ class Source:
             why, remedy = "HF_HUB_OFFLINE is set", "unset it, or give a local folder"
         elif isinstance(error, LocalEntryNotFoundError):
             why = "no connection"
+        elif _is_timeout(error):
+            why = f"no answer from {constants.ENDPOINT}"
         elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
             why, remedy = "the disk is full", "free space, or move the cache: HF_HOME"
         return f"{name} of {self.place} is not on this machine and cannot be downloaded ({why}); {remedy}"
+
+
+def _ask(question: Callable[[], object]) -> None:
+    """Ask the hub something small, and again if it does not answer, before anything is downloaded from it.
+
+    Without this its library would ask by itself, six times and for half a minute at least, and print a line each time.
+
+    Raises:
+        HfHubHTTPError: its answer is no.
+        Exception: it does not answer.
+    """
+    for left in reversed(range(_TRIES)):
+        try:
+            if not constants.HF_HUB_OFFLINE:
+                question()
+        except HfHubHTTPError:
+            raise
+        # the connection's, of a library that depends on the version of the hub's
+        except Exception:
+            if not left:
+                raise
+        else:
+            return
+
+
+def _patience() -> float:
+    told: float = constants.HF_HUB_ETAG_TIMEOUT
+    return told if told != constants.DEFAULT_ETAG_TIMEOUT else _PATIENCE
+
+
+def _is_timeout(error: Exception) -> bool:
+    return "Timeout" in type(error).__name__
+
+
+def files_of(folder: Path, patterns: Sequence[str]) -> list[Path]:
+    """Return the files of a folder that patterns name, as the shell takes them, in alphabetical order."""
+    return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -26,8 +26,6 @@ MUQ, MULAN, CMI_RM = "OpenMuQ/MuQ-large-msd-iter", "OpenMuQ/MuQ-MuLan-large", "H
 
 MUQ_SOURCE, MULAN_SOURCE, CMI_RM_SOURCE = Source(MUQ), Source(MULAN), Source(CMI_RM)
 
-LICENCE = "CC BY-NC 4.0 (not for commercial use)"
-
 _AUDIO_UNUSED = ("aggregator.*", *(f"model.model.{name}" for name in MUQ_UNUSED))
 _TEXT_UNUSED = ("model.pooler.*", "model.embeddings.position_ids")
 

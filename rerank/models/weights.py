@@ -7,8 +7,10 @@ the memory of its weights once, and the file must stay as it is while the model 
 import fnmatch
 import hashlib
 import logging
+import re
 import zipfile
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -19,6 +21,8 @@ from torch import Tensor, nn
 from rerank.errors import WeightsError, one_line
 
 log = logging.getLogger("rerank")
+
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 _NAMED = 12
 """Weights that an error names; of more it says how many."""
@@ -101,20 +105,47 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:_NAMED]) + more
 
 
-def fingerprint(path: Path, *configs: object) -> str:
+def fingerprint(files: Iterable[Path], *configs: object) -> str:
     """Return the start of a SHA-256 of weights and of all that says what they are used in.
 
-    That of a large file is taken from the hub's cache, where a file is named by it; else it is computed.
+    That of a large file is taken from the hub's cache, where a file is named by it; else the file is read once.
 
     Args:
-        path: of the weights.
-        configs: whose `repr` says all that matters.
+        files: with the weights and what belongs to them, in an order that is always the same.
+        configs: whose `repr` says all else that matters.
+
+    Raises:
+        WeightsError: a file cannot be read.
     """
+    with ThreadPoolExecutor() as pool:
+        digests = list(pool.map(_digest, files))
+    return _start(" ".join([*digests, *map(repr, configs)]).encode())
+
+
+def fingerprint_loaded(*modules: nn.Module) -> str:
+    """Return the start of a SHA-256 of the weights of modules that are loaded, bit by bit."""
+    found = hashlib.sha256()
+    for module in modules:
+        for name, value in module.state_dict().items():
+            found.update(f"{name} {value.dtype} {[*value.shape]} ".encode())
+            found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return _start(found.digest())
+
+
+def _start(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:12]
+
+
+def _digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
     blob = path.resolve().name
-    if len(blob) != 64 or not all(character in "0123456789abcdef" for character in blob):
+    if _SHA256.fullmatch(blob):
+        return blob
+    try:
         with path.open("rb") as file:
-            blob = hashlib.file_digest(file, "sha256").hexdigest()
-    return hashlib.sha256(" ".join([blob, *map(repr, configs)]).encode()).hexdigest()[:12]
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}: {one_line(error)}") from error
 
 
 @cache

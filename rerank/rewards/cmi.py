@@ -6,6 +6,7 @@
 import math
 from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Literal, get_args
 
@@ -14,29 +15,25 @@ import torch
 from torch import Tensor
 
 from rerank.audio import Audio
+from rerank.catalogue import reward_info
 from rerank.data import Prompt
 from rerank.errors import InvalidInput
 from rerank.models.cmi import AXES, RewardModel
 from rerank.models.device import resolve_device
 from rerank.models.transformer import Tokens
-from rerank.protocols import Condition, RewardInfo
+from rerank.protocols import RewardInfo
 from rerank.rewards.encoding import (
     SAMPLE_RATE,
     AudioEncoder,
-    Memory,
     Mono,
     Resampler,
+    batch_size,
     check_duration,
-    check_memory,
     chunks_of,
     to_waveform,
 )
+from rerank.rewards.memory import Memory, check_memory
 from rerank.rewards.precision import autocast, resolve_precision, set_precision
-
-MEANINGS = {
-    "musicality": "how good the audio is as music: composition, performance and sound, whatever was asked for",
-    "alignment": "how well the audio fits all parts of its prompt: text, lyrics and reference audio",
-}
 
 Strategy = Literal["whole", "first", "mean"]
 
@@ -52,6 +49,8 @@ _JOINT_TOKENS = 4096
 _TEXTS = 64
 """Texts and lyrics whose tokens are remembered."""
 
+_INFO = reward_info("cmi-mini")
+
 
 class CmiReward:
     """Reward model with the axes musicality and alignment that reads text, lyrics and reference audio.
@@ -62,9 +61,7 @@ class CmiReward:
 
     Args:
         model: the network with both towers.
-        name: what the reward model is called.
-        licence: of the weights.
-        version: see `RewardInfo`.
+        info: its name, licence, version and the like; options, device and precision are filled in here.
         strategy: what of a candidate is judged: the `whole` as one, its `first` 10 seconds, or each 10 seconds by
             themselves, of whose rewards the `mean` is taken, weighted by duration. References are read whole.
         chunk_duration: of what goes through the audio tower by itself where the whole is judged, in seconds.
@@ -87,9 +84,7 @@ class CmiReward:
         self,
         model: RewardModel,
         *,
-        name: str = "cmi",
-        licence: str = "unknown",
-        version: str = "",
+        info: RewardInfo = _INFO,
         strategy: Strategy = "whole",
         chunk_duration: float = 10.0,
         max_duration: float | None = None,
@@ -101,7 +96,7 @@ class CmiReward:
     ) -> None:
         check_strategy(strategy)
         check_duration(max_duration)
-        check_memory(memory, version)
+        check_memory(memory, info.version)
         self.device = resolve_device(device)
         self.precision = resolve_precision(precision, self.device)
         self.model = model.to(self.device).eval()
@@ -113,7 +108,7 @@ class CmiReward:
         clips = partial(whole, duration=CLIP_DURATION)
         if strategy == "first":
             clips = partial(clips, max_duration=min(max_duration or CLIP_DURATION, CLIP_DURATION))
-        kind = f"{name} {version} {self.precision} {max_duration} {resampler}"
+        kind = f"{info.name} {info.version} {self.precision} {max_duration} {resampler}"
         self._whole = AudioEncoder(
             tower, whole, self.device, together, memory, f"{kind} {chunk_duration}", max_duration
         )  # fmt: skip
@@ -126,14 +121,18 @@ class CmiReward:
             f"{kind} {strategy}",
             None if strategy == "first" else max_duration,
         )
-        conditions: frozenset[Condition] = frozenset({"text", "reference"})
-        self._info = RewardInfo(
-            name=name,
-            axes=MEANINGS,
-            sample_rate=SAMPLE_RATE,
-            conditions=conditions | {"lyrics"} if model.config.reads_lyrics else conditions,
-            licence=licence,
-            version=version,
+        self._info = replace(
+            info,
+            conditions=info.conditions if model.config.reads_lyrics else info.conditions - {"lyrics"},
+            options={
+                "strategy": strategy,
+                "chunk_duration": chunk_duration,
+                "max_duration": max_duration,
+                "resampler": resampler,
+            },
+            device=str(self.device),
+            precision=self.precision,
+            batch_size=batch_size(self.device),
         )
 
     @property
@@ -177,7 +176,7 @@ class CmiReward:
         for start in range(0, len(audio), _TOGETHER):
             with autocast(self.device, self.precision):
                 scores = self._judge(prepared, audio[start : start + _TOGETHER])
-            rewards += [{axis: _finite(row[AXES.index(axis)]) for axis in MEANINGS} for row in scores]
+            rewards += [{axis: _finite(row[AXES.index(axis)]) for axis in self.info.axes} for row in scores]
         return rewards
 
     def _judge(self, prompt: Tokens, audio: Sequence[Audio]) -> list[list[float]]:

@@ -3,16 +3,19 @@
 **Source**: CMI-RewardBench (arXiv:2603.00610); `HaiwenXia/CMI-RM`, weights CC BY-NC 4.0, not for commercial use.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
+from rerank.catalogue import reward_info
 from rerank.files import as_path
 from rerank.models.device import resolve_device
 from rerank.models.hub import Source
 from rerank.models.mulan import MulanAudioTower
-from rerank.models.published import CMI_RM, LICENCE, read_cmi_rm
+from rerank.models.published import CMI_RM, read_cmi_rm
 from rerank.models.weights import fingerprint, say_licence
 from rerank.rewards.cmi import CmiReward, Strategy, check_strategy
-from rerank.rewards.encoding import CHUNK_DURATION, GPU_DURATION, Memory, check_duration
+from rerank.rewards.encoding import CHUNK_DURATION, GPU_DURATION, check_duration
+from rerank.rewards.memory import Memory
 from rerank.rewards.precision import resolve_precision
 
 
@@ -31,17 +34,20 @@ def load_cmi_rm(
     Args:
         path: folder with `model.safetensors` and `config.yaml`; None downloads them (2.8 GB), once, to the hub's cache.
         revision: branch, tag or commit on the hub; None for its main branch. A folder has none.
-        max_duration: see `CmiReward`; 120 is that of the benchmark.
-        strategy: see `CmiReward`; `whole` is that of the benchmark.
-        precision: see `CmiReward`; float32 gives the numbers of the official code on a CPU.
+        max_duration: of candidates and references, in seconds; longer ones are cut there, with a warning. None hears
+            all; 120 is that of the benchmark.
+        strategy: what of a candidate is judged: the `whole` as one, as in the benchmark, its `first` 10 seconds, or the
+            `mean` over its clips of 10 seconds, weighted by duration.
+        precision: "float32", which gives the numbers of the official code on a CPU, "bf16" or "bf16-autocast"; "auto" is
+            bf16 on a GPU that has it, else float32.
         cache: folder in which encoded audio is kept for later runs, at most 512 MiB; None keeps it in memory only.
-        device: see `CmiReward`.
+        device: to compute on: "auto" (the GPU if there is one), "cpu", "cuda".
 
     Raises:
         WeightsError: a file is missing, broken, cannot be downloaded or does not fit; or it is a kind of reward model
             that is not supported.
         InvalidInput: an option has no such value.
-        OutputError: `cache` cannot be written.
+        OutputError: `cache` cannot be written, or holds anything else.
     """
     torch_device = resolve_device(device)
     precision = resolve_precision(precision, torch_device)
@@ -49,17 +55,14 @@ def load_cmi_rm(
     check_duration(max_duration)
     source = Source.given(path, CMI_RM, revision)
     memory = Memory(folder=None if cache is None else as_path("cache", cache))
-    say_licence("cmi-rm", LICENCE)
+    info = reward_info("cmi-rm")
+    say_licence(info.name, info.licence)
     model, weights = read_cmi_rm(source)
     towers = model.audio_module
     assert isinstance(towers, MulanAudioTower)
-    version = fingerprint(weights, model.config, towers.config)
-    heard = "all" if max_duration is None else f"{max_duration:g}s"
     return CmiReward(
         model,
-        name="cmi-rm",
-        licence=LICENCE,
-        version=f"{version} {precision} {strategy} {heard}",
+        info=replace(info, version=fingerprint([weights], model.config, towers.config)),
         strategy=strategy,
         chunk_duration=CHUNK_DURATION,
         max_duration=max_duration,

@@ -1,32 +1,26 @@
-"""From audio to what a tower makes of it: mono at 24 kHz, chunks, batches, and a memory of the result.
+"""From audio to what a tower makes of it: mono at 24 kHz, chunks, batches.
 
 **Conventions**: nothing is padded to the length of another, so what is made of an audio does not depend on the others
 (to float rounding).
 """
 
-import contextlib
 import hashlib
 import logging
 import math
-import threading
-from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from rerank.audio import Audio, resample, to_mono
-from rerank.errors import InvalidInput, OutputError
-from rerank.files import make_folder, write_bytes
+from rerank.errors import InvalidInput
 from rerank.models.mel import SHORTEST
 from rerank.models.resample import sinc_resample
+from rerank.rewards.memory import FORMAT, Memory
 
 log = logging.getLogger("rerank")
 
@@ -46,11 +40,18 @@ CHUNK_DURATION = 30.0
 GPU_DURATION = 120.0
 """Seconds of audio that go through MuQ together on a GPU: about 5 GB. On a CPU more than one chunk is not faster."""
 
-_FORMAT = 1
-"""Of what is kept in folders: to be raised when encoding changes, so that nothing old is taken for new."""
+_GPU_BATCH = 16
 
 _MARGIN = 0.1
 """Seconds beyond the longest duration that are resampled too, so that the cut does not change what is kept."""
+
+
+def batch_size(device: torch.device) -> int:
+    """Return how many pieces of audio to score together.
+
+    On a CPU several together are not faster; one at a time has the same rewards, to the bit, whatever else is scored.
+    """
+    return _GPU_BATCH if device.type == "cuda" else 1
 
 
 def to_waveform(audio: Audio, max_duration: float | None = None, resampler: Resampler = "soxr") -> Mono:
@@ -86,106 +87,6 @@ def chunks_of(waveform: Mono, length: int) -> list[Mono]:
         waveform = np.pad(waveform, (0, SHORTEST - len(waveform)))
     chunks = [waveform[start : start + length] for start in range(0, len(waveform), length)]
     return [chunk for chunk in chunks if len(chunk) >= SHORTEST]
-
-
-class Memory:
-    """Keeps tensors by the content that they were made from, the latest ones, and in a folder if one is given.
-
-    A folder that cannot be used any more costs a warning, nothing else.
-
-    Args:
-        limit: bytes kept in memory, and again as many in the folder.
-        folder: where they are kept for later processes; made if needed. None keeps none.
-
-    Raises:
-        OutputError: the folder cannot be made.
-    """
-
-    def __init__(self, limit: int = 512 * 1024**2, folder: Path | None = None) -> None:
-        self.limit, self.folder = limit, folder
-        self._held: OrderedDict[str, list[Tensor]] = OrderedDict()
-        self._size = 0
-        self._lock = threading.Lock()
-        if folder is not None:
-            make_folder(folder)
-
-    def get(self, key: str) -> list[Tensor] | None:
-        """Return what is kept under `key`, on the CPU; None if nothing is."""
-        with self._lock:
-            if key in self._held:
-                self._held.move_to_end(key)
-                return self._held[key]
-        found = self._read(key)
-        if found is not None:
-            self._hold(key, found)
-        return found
-
-    def put(self, made: Mapping[str, list[Tensor]]) -> None:
-        """Keep tensors by key; the ones that were used longest ago make place."""
-        for key, tensors in made.items():
-            here = [tensor.cpu() for tensor in tensors]
-            self._hold(key, here)
-            self._write(key, here)
-        if made and self.folder is not None:
-            self._prune(self.folder)
-
-    def clear(self) -> None:
-        """Forget what is in memory; the folder keeps what it has."""
-        with self._lock:
-            self._held.clear()
-            self._size = 0
-
-    def _hold(self, key: str, tensors: list[Tensor]) -> None:
-        with self._lock:
-            self._size += _bytes(tensors) - _bytes(self._held.pop(key, []))
-            self._held[key] = tensors
-            while self._size > self.limit:
-                _, oldest = self._held.popitem(last=False)
-                self._size -= _bytes(oldest)
-
-    def _read(self, key: str) -> list[Tensor] | None:
-        if self.folder is None:
-            return None
-        path = self.folder / f"{key}.safetensors"
-        try:
-            found = load_tensors(path.read_bytes())
-        except FileNotFoundError:
-            return None
-        except (OSError, SafetensorError) as error:
-            log.warning("%s cannot be read and is made again: %s", path, error)
-            return None
-        with contextlib.suppress(OSError):
-            path.touch()  # used now: others make place before it
-        return [found[place] for place in sorted(found)]
-
-    def _write(self, key: str, tensors: list[Tensor]) -> None:
-        if self.folder is None:
-            return
-        content = save_tensors({f"{place:04d}": tensor for place, tensor in enumerate(tensors)})
-        try:
-            write_bytes(self.folder / f"{key}.safetensors", content)
-        except OutputError as error:
-            log.warning("encoded audio is no longer kept: %s", error)
-            self.folder = None
-
-    def _prune(self, folder: Path) -> None:
-        """Delete what was used longest ago, and what a killed process left, until the rest is within the limit."""
-        files = []
-        # another process may delete any of them at any time
-        with contextlib.suppress(OSError):
-            for path in (*folder.glob("*.safetensors"), *folder.glob(".*.partial")):
-                with contextlib.suppress(FileNotFoundError):
-                    files.append((path.stat().st_mtime, path.stat().st_size, path))
-            size = sum(length for _, length, _ in files)
-            for _, length, path in sorted(files):
-                if size <= self.limit:
-                    return
-                path.unlink(missing_ok=True)
-                size -= length
-
-
-def _bytes(tensors: Sequence[Tensor]) -> int:
-    return sum(tensor.nbytes for tensor in tensors)
 
 
 class AudioEncoder:
@@ -234,7 +135,7 @@ class AudioEncoder:
         return [[part.to(self.device) for part in made.get(key) or known[key] or []] for key in keys]
 
     def _key(self, audio: Audio) -> str:
-        digest = hashlib.sha256(f"{_FORMAT} {self.kind} {audio.sample_rate} {audio.waveform.shape}".encode())
+        digest = hashlib.sha256(f"{FORMAT} {self.kind} {audio.sample_rate} {audio.waveform.shape}".encode())
         digest.update(np.ascontiguousarray(audio.waveform).data)
         return digest.hexdigest()
 
@@ -256,12 +157,6 @@ class AudioEncoder:
         for place, (index, _) in enumerate(chunks):
             parts[index].append(made[place])
         return parts
-
-
-def check_memory(memory: Memory | None, version: str) -> None:
-    """Raise InvalidInput where a memory is to be used with weights that cannot be told from others."""
-    if memory is not None and not version:
-        raise InvalidInput("a memory of audio needs a version, which tells the weights from others; pass version=")
 
 
 def check_duration(max_duration: float | None) -> None:

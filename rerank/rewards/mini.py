@@ -5,7 +5,7 @@ A saved one is a folder with the weights (float16), the sizes of the network and
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
+from rerank.catalogue import reward_info
 from rerank.errors import WeightsError
 from rerank.files import make_folder, write_bytes
 from rerank.models.cmi import RewardModel
@@ -51,8 +52,8 @@ def load_mini(*, path: str | Path | None = None, device: str = "auto") -> CmiRew
     """Return `cmi-mini`, or another small reward model from a folder that `save_mini` wrote.
 
     Args:
-        path: the folder; None for the weights in the package.
-        device: see `CmiReward`.
+        path: folder with its weights, sizes and vocabulary; None for those in the package.
+        device: to compute on: "auto" (the GPU if there is one), "cpu", "cuda".
 
     Raises:
         WeightsError: a file is missing or broken, or the weights are not those of this network.
@@ -67,8 +68,9 @@ def load_mini(*, path: str | Path | None = None, device: str = "auto") -> CmiRew
     except (ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         raise WeightsError(f"the reward model in {folder} is broken ({error}); copy or train it again") from error
     load_strictly(model, tensors, where=str(folder))
-    version = hashlib.sha256(weights).hexdigest()[:12]
-    return CmiReward(model, name="cmi-mini", licence="Apache-2.0", version=version, device=device)
+    digests = [hashlib.sha256(part).hexdigest() for part in (weights, config, vocabulary)]
+    version = hashlib.sha256(" ".join(digests).encode()).hexdigest()[:12]
+    return CmiReward(model, info=replace(reward_info("cmi-mini"), version=version), device=device)
 
 
 def _read(folder: Traversable, name: str) -> bytes:

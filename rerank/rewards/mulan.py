@@ -5,6 +5,7 @@ commercial use.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,13 +14,14 @@ import torch
 from torch import Tensor
 
 from rerank.audio import Audio
+from rerank.catalogue import reward_info
 from rerank.data import Prompt
 from rerank.files import as_path
 from rerank.models.device import resolve_device
 from rerank.models.hub import Source
 from rerank.models.mel import SHORTEST
 from rerank.models.mulan import Mulan
-from rerank.models.published import LICENCE, MULAN, read_mulan
+from rerank.models.published import MULAN, read_mulan
 from rerank.models.weights import fingerprint, say_licence
 from rerank.protocols import RewardInfo
 from rerank.rewards.encoding import (
@@ -27,15 +29,15 @@ from rerank.rewards.encoding import (
     GPU_DURATION,
     SAMPLE_RATE,
     AudioEncoder,
-    Memory,
     Mono,
+    batch_size,
     check_duration,
-    check_memory,
     to_waveform,
 )
+from rerank.rewards.memory import Memory, check_memory
 from rerank.rewards.precision import autocast, resolve_precision, set_precision
 
-AXES = {"alignment": "how similar text and audio are to MuQ-MuLan: the cosine of their vectors, -1 to 1"}
+_INFO = reward_info("mulan")
 
 
 class MulanReward:
@@ -87,7 +89,14 @@ class MulanReward:
             f"mulan {version} {self.precision} {max_duration}",
             max_duration,
         )
-        self._info = RewardInfo(name="mulan", axes=AXES, sample_rate=SAMPLE_RATE, licence=LICENCE, version=version)
+        self._info = replace(
+            _INFO,
+            version=version,
+            options={"normalised": normalised, "max_duration": max_duration},
+            device=str(self.device),
+            precision=self.precision,
+            batch_size=batch_size(self.device),
+        )
 
     @property
     def info(self) -> RewardInfo:
@@ -144,23 +153,26 @@ def load_mulan(
     Args:
         path: folder with `pytorch_model.bin` and `config.json`; None downloads them (2.7 GB), once, to the hub's cache.
         revision: branch, tag or commit on the hub; None for its main branch. A folder has none.
-        normalised, max_duration, precision, device: see `MulanReward`.
+        normalised: make every reward a cosine; without it, as in the original code, that of longer audio is below.
+        max_duration: longer audio is cut there, in seconds, with a warning; None hears all.
+        precision: "float32", "bf16" or "bf16-autocast"; "auto" is bf16 on a GPU that has it, else float32.
         cache: folder in which encoded audio is kept for later runs, at most 512 MiB; None keeps it in memory only.
+        device: to compute on: "auto" (the GPU if there is one), "cpu", "cuda".
 
     Raises:
         WeightsError: a file is missing, broken, not supported or cannot be downloaded.
         InvalidInput: an option has no such value.
-        OutputError: `cache` cannot be written.
+        OutputError: `cache` cannot be written, or holds anything else.
     """
     precision = resolve_precision(precision, resolve_device(device))
     check_duration(max_duration)
     source = Source.given(path, MULAN, revision)
     memory = Memory(folder=None if cache is None else as_path("cache", cache))
-    say_licence("mulan", LICENCE)
+    say_licence(_INFO.name, _INFO.licence)
     model, weights = read_mulan(source)
     return MulanReward(
         model,
-        version=f"{fingerprint(weights, model.config)} {precision}{' normalised' if normalised else ''}",
+        version=fingerprint([weights], model.config),
         normalised=normalised,
         max_duration=max_duration,
         precision=precision,

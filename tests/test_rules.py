@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rerank.errors import InvalidInput, UnknownName
-from rerank.ranking import best_first, combine, normalise_weights
+from rerank.rules import best_first, combine, normalise_weights
 
 AXES = ("musicality", "alignment")
 REWARDS = st.floats(-1e6, 1e6)

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from rerank.cli_options import Device, Json, RewardName, RewardPath
-from rerank.console import print_document, print_metrics, progress_bar, start_logging
+from rerank.cli.console import print_document, progress_bar, start_logging
+from rerank.cli.options import Device, Json, RewardName, RewardPath
+from rerank.cli.tables import print_metrics
 from rerank.files import write_bytes
 
 train_app = typer.Typer(no_args_is_help=True, help="Train a reward model.")

@@ -1,0 +1,70 @@
+"""How a command that ranks ends: what it prints and writes, and its exit status."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from rerank.cli.console import INTERRUPTED, print_document, say
+from rerank.cli.csv_file import write_csv
+from rerank.cli.tables import print_outcomes, print_ranking
+
+if TYPE_CHECKING:
+    from rerank.ranking import Ranking
+    from rerank.runs.many import Outcomes
+
+
+def finish(ranking: "Ranking", folder: str | None, as_json: bool, csv: Path | None = None) -> None:
+    """Print a ranking, which is in `folder` if it was written, and leave with the exit status it deserves."""
+    from rerank.run_folder import to_json
+
+    stored = [candidate.path for candidate in ranking.candidates if candidate.path]
+    if folder is not None and stored:
+        # in the subfolder `unfinished`, where an interrupted run left an earlier one
+        folder = str(stored[0].parent.parent)
+    write_csv(csv, ranking.to_records())
+    if as_json:
+        print_document(to_json(ranking.to_dict(folder)))
+    else:
+        print_ranking(ranking)
+        if folder is not None:
+            typer.echo(f"written to {folder}")
+    if ranking.status == "interrupted":
+        raise typer.Exit(INTERRUPTED)
+    _ = ranking.best  # raises, with the reasons, where every candidate was set aside
+    if _say_unread({"": ranking}):
+        raise typer.Exit(1)
+
+
+def finish_many(outcomes: "Outcomes", folder: str | None, as_json: bool, csv: Path | None = None) -> None:
+    """Print what became of many prompts, and leave with the exit status it deserves."""
+    from rerank.run_folder import to_json
+
+    rankings = {outcome.entry.id: outcome.ranking for outcome in outcomes.each if outcome.ranking is not None}
+    write_csv(csv, [{"prompt": name, **record} for name, one in rankings.items() for record in one.to_records()])
+    if as_json and folder is not None:
+        print_document(to_json(outcomes.to_dict(Path(folder))))
+    elif as_json:
+        print_document(to_json({"rankings": [one.to_dict() for one in rankings.values()]}))
+    else:
+        print_outcomes(outcomes, folder)
+    for outcome in outcomes.each:
+        if outcome.error is not None:
+            say(f"error: {outcome.entry.id}: {outcome.error}")
+    if outcomes.status == "interrupted":
+        raise typer.Exit(INTERRUPTED)
+    empty = [name for name, ranking in rankings.items() if not len(ranking)]
+    for name in empty:
+        say(f"error: {name}: all candidates were set aside")
+    if _say_unread(rankings) or empty or outcomes.status == "failed":
+        raise typer.Exit(1)
+
+
+def _say_unread(rankings: "Mapping[str, Ranking]") -> bool:
+    """Name the files that cannot be read, and return whether there are any."""
+    candidates = [one for ranking in rankings.values() for one in ranking.candidates if one.seed is None]
+    unread = [str(one.source) for one in candidates if one.set_aside_kind == "unreadable"]
+    if unread:
+        say(f"error: {len(unread)} of {len(candidates)} files cannot be read: {', '.join(unread)}")
+    return bool(unread)

@@ -1,0 +1,302 @@
+"""Audio made elsewhere, and runs: ranked, ranked again, and scored."""
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, overload
+
+from rerank.audio import Audio, AudioLike, as_audio, inspect
+from rerank.data import Candidate, Prompt, check_whole
+from rerank.errors import InvalidInput, RerankError, RewardFailed, UnreadableAudio
+from rerank.filters import Filters
+from rerank.ranking import Ranking
+from rerank.registry import Choice, resolve
+from rerank.request import MAX_CANDIDATES, Request
+from rerank.rules import Rule
+from rerank.run_folder import opened
+from rerank.runs.events import EventCallback, drained
+from rerank.runs.panel import Panel, RewardChoice, check_known_axes, load_rewards, resolve_rewards
+from rerank.runs.provenance import settings_of
+from rerank.runs.reporting import ProgressCallback, Reporter
+from rerank.runs.stopping import Stop
+from rerank.runs.stored import load
+from rerank.runs.stream import Run
+from rerank.scoring import Rewards, not_finite
+
+logger = logging.getLogger("rerank")
+
+
+def rank(
+    audio: Sequence[AudioLike] | Ranking | str | Path,
+    prompt: str | Prompt | None = None,
+    *,
+    top_k: int | None = None,
+    lyrics: str | None = None,
+    reference: AudioLike | None = None,
+    reward: RewardChoice | None = None,
+    weights: Mapping[str, float] | None = None,
+    rule: Rule | None = None,
+    filters: Filters | None = None,
+    device: str = "auto",
+    output: str | Path | None = None,
+    overwrite: bool = False,
+    stop: Callable[[], bool] | None = None,
+    on_progress: ProgressCallback | None = None,
+    on_event: EventCallback | None = None,
+) -> Ranking:
+    """Rank audio made elsewhere for a prompt, or rank a run again.
+
+    The options are those of `generate`. Candidate i is `audio[i]`; it has no seed. A file that cannot be read is set
+    aside; so is what a filter minds.
+
+    A run, as a `Ranking` or its folder, is ranked again for its own prompt: under other weights, filters or another rule
+    nothing is scored again, and another reward model adds its axes to those that are known. With its own folder as
+    `output` its document is replaced, when all is done; until then it stays as it is, but for rewards that are new.
+
+    Args:
+        audio: 1 to 1,024 pieces, each a path, an `Audio` or `(waveform, sample_rate)`; or a `Ranking`; or the folder of
+            a run.
+        prompt: text, or a `Prompt` with all its parts; none for a run.
+
+    Raises:
+        InvalidInput: an option or the prompt cannot be used, or a piece is no audio at all.
+        UnreadableAudio: not one piece can be read.
+        RewardFailed: the reward model failed on every candidate.
+        OutputError: `output` cannot be written; what was written before stays.
+    """
+    stored = _as_run(audio)
+    if stored is not None:
+        return _rank_again(
+            stored,
+            Request.checked(stored.settings.n, top_k, weights, rule, filters, device),
+            {"prompt": prompt, "lyrics": lyrics, "reference": reference},
+            reward,
+            output,
+            overwrite,
+            Stop(stop),
+            on_progress,
+            on_event,
+        )
+    pieces = _several(audio)
+    check_whole("the number of audio files", len(pieces), 1, MAX_CANDIDATES)
+    request = Request.checked(len(pieces), top_k, weights, rule, filters, device)
+    whole = Prompt.of("" if prompt is None else prompt, lyrics, reference)
+    with opened(output, overwrite=overwrite, made_from=[*pieces, whole.reference]) as folder:
+        rewards = resolve_rewards("auto" if reward is None else reward)
+        check_known_axes(request, rewards)
+        heard = [_piece(index, piece, stored=folder is not None) for index, piece in enumerate(pieces)]
+        if all(candidate.audio is None for candidate in heard):
+            raise UnreadableAudio((heard[0].set_aside or "").removeprefix("cannot be read: "))
+        panel = Panel(load_rewards(rewards, request))
+        settings = settings_of(request, panel, whole, None)
+        run = Run(
+            whole,
+            settings,
+            panel,
+            Filters.of(settings.filters),
+            folder=folder,
+            stop=Stop(stop),
+            on_progress=on_progress,
+        )
+        return drained(run.stream(heard), on_event)
+
+
+@overload
+def score(
+    audio: AudioLike,
+    prompt: str | Prompt,
+    *,
+    lyrics: str | None = None,
+    reference: AudioLike | None = None,
+    reward: RewardChoice = "auto",
+    device: str = "auto",
+    on_progress: ProgressCallback | None = None,
+) -> dict[str, float | None]: ...
+@overload
+def score(
+    audio: list[AudioLike] | list[str] | list[Path] | list[Audio],
+    prompt: str | Prompt,
+    *,
+    lyrics: str | None = None,
+    reference: AudioLike | None = None,
+    reward: RewardChoice = "auto",
+    device: str = "auto",
+    on_progress: ProgressCallback | None = None,
+) -> list[dict[str, float | None]]: ...
+def score(
+    audio: Any,
+    prompt: str | Prompt,
+    *,
+    lyrics: str | None = None,
+    reference: AudioLike | None = None,
+    reward: RewardChoice = "auto",
+    device: str = "auto",
+    on_progress: ProgressCallback | None = None,
+) -> dict[str, float | None] | list[dict[str, float | None]]:
+    """Return the rewards of a piece of audio by axis; for a list of pieces, a list of them in the same order.
+
+    The options are those of `generate`. No filter looks at the audio. Of a list, a piece that cannot be read or scored
+    has None on every axis, and a warning says why; `score_each` gives the reasons.
+
+    Raises:
+        InvalidInput: an option, the prompt or a piece of audio cannot be used.
+        UnreadableAudio: not one piece can be read.
+        RewardFailed: not one piece can be scored: a reward is not finite, or is no reward.
+    """
+    pieces = audio if isinstance(audio, list) else [audio]
+    results = list(
+        score_each(
+            pieces, prompt, lyrics=lyrics, reference=reference, reward=reward, device=device, on_progress=on_progress
+        )
+    )
+    faults = [result for result in results if isinstance(result, RerankError)]
+    if len(faults) == len(results):
+        raise faults[0]
+    axes = next(list(result) for result in results if not isinstance(result, RerankError))
+    scores: list[dict[str, float | None]] = []
+    for result in results:
+        if isinstance(result, RerankError):
+            logger.warning("not scored: %s", result)
+            result = dict.fromkeys(axes)
+        scores.append(result)
+    return scores if isinstance(audio, list) else scores[0]
+
+
+def score_each(
+    audio: Sequence[AudioLike],
+    prompt: str | Prompt,
+    *,
+    lyrics: str | None = None,
+    reference: AudioLike | None = None,
+    reward: RewardChoice = "auto",
+    device: str = "auto",
+    on_progress: ProgressCallback | None = None,
+) -> Iterator[Rewards | RerankError]:
+    """Yield for each piece, in order, its rewards by axis, or the error that says why it has none.
+
+    The options are those of `score`; as there is one piece in memory at a time, or a batch, there may be many.
+
+    Raises:
+        InvalidInput: an option or the prompt cannot be used.
+        RewardFailed: a reward model cannot read the prompt, or breaks its protocol.
+    """
+    check_whole("the number of audio files", len(audio), 1, MAX_CANDIDATES)
+    request = Request.checked(len(audio), None, None, None, None, device)
+    whole = Prompt.of(prompt, lyrics, reference)
+    if len(audio) == 1:
+        as_audio(audio[0])  # before anything is loaded
+    panel = Panel(load_rewards(resolve_rewards(reward), request))
+    asked = panel.asked_with(whole)
+    report = Reporter(on_progress, Stop(), len(audio))
+    report.begin("rewarding")
+    for start in range(0, len(audio), panel.batch_size):
+        heard = [_readable(piece) for piece in audio[start : start + panel.batch_size]]
+        pieces = [piece for piece in heard if isinstance(piece, Audio)]
+        answers = asked(pieces, [{} for _ in pieces]) if pieces else iter(())
+        for place, piece in enumerate(heard, start=start + 1):
+            result: Rewards | RerankError
+            if isinstance(piece, Audio):
+                rewards, faults = next(answers)
+                fault = next(iter(faults.values())) if faults else not_finite(rewards)
+                told = f"reward model {panel.name!r} on {piece}: {fault}; report it to its authors"
+                result = RewardFailed(told) if fault else rewards
+            else:
+                result = piece
+            report.finished("rewarding", place)
+            yield result
+
+
+def _readable(piece: AudioLike) -> Audio | RerankError:
+    try:
+        return as_audio(piece).loaded()
+    except RerankError as error:
+        return error
+
+
+def _rank_again(
+    stored: Ranking,
+    request: Request,
+    parts: Mapping[str, object],
+    reward: RewardChoice | None,
+    output: str | Path | None,
+    overwrite: bool,
+    stop: Stop,
+    on_progress: ProgressCallback | None,
+    on_event: EventCallback | None,
+) -> Ranking:
+    given = [name for name, part in parts.items() if part is not None]
+    if given:
+        raise InvalidInput(f"a run is ranked again for its own prompt; leave out {', '.join(given)}, or rank its files")
+    own = output is not None and any(
+        one.path is not None and os.path.realpath(one.path.parent.parent) == os.path.realpath(output)
+        for one in stored.candidates
+    )
+    sources = [one.audio for one in stored.candidates if one.audio] + [stored.prompt.reference]
+    with opened(output, overwrite=overwrite and not own, resume=own, made_from=sources) as folder:
+        same_filters = request.filters is None or request.filters.to_dict() == dict(stored.settings.filters)
+        chosen = resolve_rewards(reward) if reward is not None else [] if same_filters else _recorded(stored)
+        panel = Panel(load_rewards(chosen, request), stored.settings)
+        settings = settings_of(request, panel, stored.prompt, stored)
+        before = {axis: weight or 0.0 for axis, weight in panel.named(stored.settings.weights).items()}
+        until_done = replace(settings, weights={**dict.fromkeys(panel.axes, 0.0), **before}, rule=stored.settings.rule)
+        run = Run(
+            stored.prompt,
+            settings,
+            panel,
+            Filters.of(settings.filters),
+            folder=folder,
+            known={candidate.index: candidate for candidate in stored.candidates},
+            heard_before=same_filters,
+            # nobody works on a run that this one has claimed
+            until_done=(until_done, "interrupted" if stored.status == "running" else stored.status),
+            stop=stop,
+            on_progress=on_progress,
+        )
+        return drained(run.stream((), stored.settings.duration), on_event)
+
+
+def _recorded(stored: Ranking) -> list[object]:
+    """Return the reward models of a run, for candidates that other filters let in; those that have no name are left."""
+    if all(one.rewards or one.audio is None for one in stored.candidates):
+        return []
+    found: list[object] = []
+    for record in stored.settings.rewards:
+        try:
+            found.append(resolve("reward", Choice(record["name"], dict(record.get("options", {})))))
+        except RerankError as error:
+            logger.warning("%s cannot be asked about candidates that are let in now: %s", record["name"], error)
+    return found
+
+
+def _piece(index: int, piece: AudioLike, *, stored: bool) -> Candidate:
+    """Return a piece of audio as a candidate, not read yet; one that cannot be read says so."""
+    source = piece.path if isinstance(piece, Audio) else Path(piece) if isinstance(piece, str | Path) else None
+    try:
+        # a piece with NaN is a candidate with a fault, not a mistake of the caller
+        audio = inspect(piece) if isinstance(piece, str | Path) else as_audio(piece, finite=False)
+    except UnreadableAudio as error:
+        return Candidate(index=index, seed=None, audio=None, source=source, set_aside=f"cannot be read: {error}")
+    return Candidate(index=index, seed=None, audio=audio, source=source, path=None if stored else source)
+
+
+def _as_run(audio: object) -> Ranking | None:
+    """Return the run that `rank` got, or None for pieces of audio."""
+    if isinstance(audio, Ranking):
+        return audio
+    if isinstance(audio, str | Path) and os.path.isfile(os.path.join(audio, "ranking.json")):
+        return load(audio)
+    return None
+
+
+def _several(audio: object) -> list[Any]:
+    """Return the pieces of audio that `rank` got; refuse what is one piece, or is none."""
+    kind = type(audio).__name__
+    if isinstance(audio, tuple) and audio and all(isinstance(piece, str | Path | Audio) for piece in audio):
+        raise InvalidInput(f"rank takes a list of audio, got a tuple of {len(audio)}; pass a list: list(audio)")
+    if isinstance(audio, str | Path | Audio | tuple):
+        raise InvalidInput(f"rank takes a list of audio, got one {kind}; pass [audio], or use score")
+    if not isinstance(audio, Iterable):
+        raise InvalidInput(f"rank takes a list of audio, got {kind}; pass a list of paths or waveforms")
+    return list(audio)

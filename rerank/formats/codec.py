@@ -1,0 +1,241 @@
+"""Audio files, encoded and decoded: the only module that knows file formats.
+
+**Conventions**: waveforms are float32 `[channels, time]`, sample rates in Hz. The codec library is given file names and
+file descriptors, never Python files: those it would call back, and a KeyboardInterrupt that arrives inside such a call
+is lost.
+"""
+
+import contextlib
+import io
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rerank.errors import InvalidInput, UnreadableAudio
+from rerank.files import cannot_write
+from rerank.formats import mp3
+from rerank.formats.waveform import Waveform
+
+_FLAC_MAX_CHANNELS = 8
+_FLAC_ONE = 2**23
+"""Full scale of 24-bit integers."""
+_VORBIS_MAX_RATE = 200_000  # the library crashes beyond it
+_UNKNOWN_LENGTH = 0x7FFF_0000  # from here on, the length in a WAV header is what a program writes that cannot know it
+_UNKNOWN_FRAMES = 2**62  # likewise in the answer of the library
+_SYSTEM_ERROR = 2  # of libsndfile: the system refused to write
+
+logger = logging.getLogger("rerank")
+
+
+class AudioFile:
+    """An audio file that is open for reading.
+
+    Attributes:
+        path: of the file.
+        sample_rate: in Hz.
+        channels: how many it has.
+        frames: samples of each channel.
+    """
+
+    def __init__(self, path: Path, file: Any) -> None:
+        self._file = file
+        self.path, self.sample_rate, self.channels, self.frames = path, file.samplerate, file.channels, file.frames
+        if self.frames >= _UNKNOWN_FRAMES:
+            raise UnreadableAudio(f"{path} does not say how long it is; convert it to WAV")
+
+    def decode(self) -> Waveform:
+        """Return its waveform.
+
+        Raises:
+            UnreadableAudio: it is damaged.
+        """
+        samples = self._file.read(dtype="float32", always_2d=True)
+        if len(samples) < self.frames:
+            raise UnreadableAudio(
+                f"{self.path} is damaged: only {len(samples)} of its {self.frames} samples can be decoded; get it again"
+            )
+        return np.ascontiguousarray(samples.T)
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[AudioFile]:
+    """Open an audio file; what the library refuses, now or when it decodes, is told in one line.
+
+    Raises:
+        UnreadableAudio: the file is missing, empty, not audio, a WAV file that ends early, or an MP3 file whose frames
+            are damaged.
+    """
+    import soundfile
+
+    _check_file(path)
+    try:
+        with _sound(path) as source, soundfile.SoundFile(source.fileno(), closefd=False) as file:
+            yield AudioFile(path, file)
+    except (soundfile.SoundFileError, OSError, MemoryError) as error:
+        reason = " ".join(getattr(error, "error_string", str(error)).split()).rstrip(".").lower()
+        reason = reason.removeprefix("error : ")
+        raise UnreadableAudio(f"cannot read {path} as audio ({reason}); give a WAV, FLAC, MP3 or OGG file") from error
+
+
+def encode(waveform: Waveform, sample_rate: int, suffix: str, name: str | Path) -> bytes:
+    """Return the content of an audio file.
+
+    Args:
+        waveform: `[channels, time]`.
+        sample_rate: in Hz.
+        suffix: of the format: ".wav", ".flac", ".ogg" or ".mp3".
+        name: of the audio or the file, for messages.
+
+    Raises:
+        InvalidInput: the suffix is another one, the format cannot hold this audio, or samples are not finite and the
+            format cannot say so.
+        OutputError: the system has no room for it.
+    """
+    if suffix == ".wav":
+        return _encode_wav(waveform, sample_rate)
+    if suffix not in (".flac", ".ogg", ".mp3"):
+        raise InvalidInput(f"cannot write {name}: unknown ending {suffix!r}; use .wav, .flac, .ogg or .mp3")
+    if not np.isfinite(waveform).all():
+        raise InvalidInput(f"cannot write {name}: samples are not finite (NaN or infinite); only .wav can hold them")
+    over = int((np.abs(waveform) > 1).sum())
+    if over:
+        peak = float(np.abs(waveform).max())
+        logger.warning("%s: %d samples beyond full scale (peak %.3f) are clamped; .wav holds them", name, over, peak)
+    samples = flac_levels(waveform) << 8 if suffix == ".flac" else waveform.clip(-1, 1)
+    return _encode_by_codec(np.ascontiguousarray(samples.T), sample_rate, suffix, name)
+
+
+def flac_holds(waveform: Waveform, sample_rate: int) -> bool:
+    """Return whether a FLAC file can hold a waveform: to 24 bits, and without clamping anything.
+
+    It holds 1 to 8 channels of finite samples within [-1, 1], at a sample rate up to 65,535 Hz, or a multiple of
+    10 Hz up to 655,350 Hz.
+    """
+    channels, time = waveform.shape
+    rate_fits = sample_rate <= 65_535 or (sample_rate % 10 == 0 and sample_rate <= 655_350)
+    with np.errstate(invalid="ignore"):
+        return rate_fits and channels <= _FLAC_MAX_CHANNELS and time > 0 and bool((np.abs(waveform) <= 1).all())
+
+
+def flac_levels(waveform: Waveform) -> NDArray[np.int32]:
+    """Return the 24-bit integers that a FLAC file holds for a waveform; divided by 2**23 they are its samples again.
+
+    The library's own conversion from floats has another full scale, and would change what is written twice.
+    """
+    levels: Waveform = np.rint(waveform * np.float32(_FLAC_ONE)).clip(-_FLAC_ONE, _FLAC_ONE - 1)
+    return levels.astype(np.int32)
+
+
+def flac_samples(waveform: Waveform) -> Waveform:
+    """Return a waveform as it is read again from a FLAC file."""
+    return flac_levels(waveform).astype(np.float32) / np.float32(_FLAC_ONE)
+
+
+@contextlib.contextmanager
+def _sound(path: Path) -> Iterator[io.FileIO]:
+    """Open what the library is to read: the file, or of an MP3 file a copy of its sound stream."""
+    with open(path, "rb", buffering=0) as file:
+        if mp3.is_mp3(file, path.suffix):
+            file.seek(0)
+            with _nameless_file() as copy:
+                copy.write(mp3.stream(file.readall(), path))
+                copy.seek(0)
+                yield copy
+            return
+        file.seek(0)
+        if missing := _missing_bytes(file):
+            raise UnreadableAudio(
+                f"{path} is damaged: {missing} bytes of its sound are missing at its end; get it again"
+            )
+        file.seek(0)
+        yield file
+
+
+def _check_file(path: Path) -> None:
+    if os.path.isdir(path):
+        raise UnreadableAudio(f"{path} is a folder; expected an audio file (WAV, FLAC, MP3 or OGG)")
+    # not Path.exists, which raises on a name that is too long to be one
+    if not os.path.exists(path):
+        raise UnreadableAudio(f"no such audio file: {path}; check the path")
+    if not os.path.isfile(path):
+        raise UnreadableAudio(f"{path} is a pipe or a device; write the audio to a file first")
+    if os.path.getsize(path) == 0:
+        raise UnreadableAudio(f"{path} is empty (0 bytes); record or export it again")
+
+
+def _missing_bytes(file: io.FileIO) -> int:
+    """Return how many bytes the header of a WAV file promises beyond its end; 0 for files of other formats."""
+    header = file.read(12)
+    if header[:4] != b"RIFF" or header[8:] != b"WAVE":
+        return 0
+    while len(chunk := file.read(8)) == 8:
+        length = int.from_bytes(chunk[4:], "little")
+        if chunk[:4] == b"data":
+            present = os.fstat(file.fileno()).st_size - file.tell()
+            return max(0, length - present) if length < _UNKNOWN_LENGTH else 0
+        file.seek(length + length % 2, os.SEEK_CUR)
+    return 0
+
+
+def _encode_wav(waveform: Waveform, sample_rate: int) -> bytes:
+    # not by soundfile: libsndfile stores the time of day in float files, and equal audio must give equal files
+    from scipy.io import wavfile
+
+    buffer = io.BytesIO()
+    wavfile.write(buffer, sample_rate, waveform.T)
+    return buffer.getvalue()
+
+
+def _encode_by_codec(samples: NDArray[Any], sample_rate: int, suffix: str, name: str | Path) -> bytes:
+    """Return the content of a FLAC, OGG or MP3 file.
+
+    Shape:
+        samples: `[time, channels]`
+    """
+    import soundfile
+
+    container, encoding = {
+        ".flac": ("FLAC", "PCM_24"),
+        ".ogg": ("OGG", "VORBIS"),
+        ".mp3": ("MP3", "MPEG_LAYER_III"),
+    }[suffix]
+    channels = samples.shape[1]
+    refused = InvalidInput(
+        f"cannot write {name}: no {container} with {channels} channels at {sample_rate} Hz; use .wav"
+    )
+    if container == "OGG" and sample_rate > _VORBIS_MAX_RATE:
+        raise refused
+    failure = None
+    try:
+        with _nameless_file() as file:
+            try:
+                parameters = (sample_rate, channels, encoding, None, container)
+                with soundfile.SoundFile(file.fileno(), "w", *parameters, closefd=False) as sound:
+                    sound.write(samples)
+            except soundfile.SoundFileError as error:
+                failure = error
+            # the library does not say that its last bytes found no room; then a further byte finds none either
+            size = file.seek(0, os.SEEK_END)
+            file.write(b"\0")
+            if getattr(failure, "code", None) == _SYSTEM_ERROR:
+                raise OSError("the system refused to write")
+            if failure:
+                raise refused from failure
+            file.truncate(size)
+            file.seek(0)
+            return file.readall()
+    except OSError as error:
+        raise cannot_write(Path(name), error) from error
+
+
+def _nameless_file() -> io.FileIO:
+    """Return a file without a name, in memory where the system can hold one there."""
+    if hasattr(os, "memfd_create"):
+        return io.FileIO(os.memfd_create("rerank"), "w+")
+    return tempfile.TemporaryFile(buffering=0)

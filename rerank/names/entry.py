@@ -1,0 +1,157 @@
+"""How a name that can be loaded is written down.
+
+An entry stands for `"module:attribute"` text, imported only when it is loaded. What the text names is a factory (a class
+or a function) that takes keyword options and returns a `Generator` or a `Reward`.
+"""
+
+import importlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+from rerank.errors import MissingDependency, RerankError, one_line
+from rerank.protocols import Generator, GeneratorInfo, Reward, RewardInfo
+
+Kind = Literal["generator", "reward"]
+
+_MARKED = 100_000
+"""Characters of a file in which a marker is looked for."""
+
+
+@dataclass(frozen=True)
+class Download:
+    """Weights that are downloaded from the Hugging Face hub when they are first used.
+
+    Attributes:
+        size: of the weights, in bytes.
+        files: that are needed, by repository; "a|b" for one of two.
+    """
+
+    size: int
+    files: Mapping[str, tuple[str, ...]]
+
+    def is_cached(self) -> bool:
+        """Return whether all files are on this machine."""
+        from huggingface_hub import try_to_load_from_cache
+
+        def here(repository: str, names: str) -> bool:
+            return any(isinstance(try_to_load_from_cache(repository, name), str) for name in names.split("|"))
+
+        return all(here(repository, names) for repository, files in self.files.items() for names in files)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A name that can be loaded.
+
+    Attributes:
+        kind: "generator" or "reward".
+        name: it is loaded by.
+        target: `"module:attribute"` of its factory.
+        package: the distribution it comes from.
+        version: of that distribution.
+        info: what the built-in ones are, known without importing them; None for plugins.
+        download: weights that it needs; None where they are in the package, and for plugins.
+        marker: a file by which a folder is known to hold weights for it, and after a colon what stands in the file; None
+            where it takes no folder by itself.
+        needs_folder: whether it takes a folder of the user and nothing else, since there is nothing to download.
+        fixed: options that are given to the factory and are not for users.
+        rivals: other packages that have something of the same kind and name: it cannot be named until one is chosen.
+    """
+
+    kind: Kind
+    name: str
+    target: str
+    package: str = "rerank-music"
+    version: str = "built in"
+    info: GeneratorInfo | RewardInfo | None = None
+    download: Download | None = None
+    marker: str | None = None
+    needs_folder: bool = False
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    rivals: tuple[str, ...] = ()
+
+    def factory(self) -> Callable[..., Any]:
+        """Import and return the factory.
+
+        Raises:
+            MissingDependency: it needs a package that is not installed.
+            RerankError: the module cannot be imported, or what is named is not there or no factory.
+        """
+        module, _, attribute = self.target.partition(":")
+        try:
+            found: Any = importlib.import_module(module)
+            for name in attribute.split("."):
+                found = getattr(found, name)
+        except RerankError:
+            raise
+        # a plugin is anybody's code: importing it may raise anything, or try to end the process
+        except (Exception, SystemExit) as error:
+            if isinstance(error, ModuleNotFoundError) and not f"{module}.".startswith(f"{error.name}."):
+                raise MissingDependency(
+                    f"{self.kind} {self.name!r} of {self.package} needs {error.name!r}, which is not installed; "
+                    f"run: pip install {error.name}"
+                ) from error
+            raise self._broken(one_line(error)) from error
+        if not callable(found):
+            raise self._broken(f"{self.target} is a {type(found).__name__}; expected a class or a function")
+        return cast(Callable[..., Any], found)
+
+    def make(self, factory: Callable[..., Any], options: Mapping[str, Any]) -> Generator | Reward:
+        """Return what the factory makes with these options.
+
+        Raises:
+            RerankError: the factory raises, or what it makes is no generator or reward model.
+        """
+        try:
+            made = factory(**{**self.fixed, **options})
+            problem = problem_of(made, self.kind)
+        except RerankError:
+            raise
+        except Exception as error:
+            raise self._broken(one_line(error)) from error
+        if problem:
+            raise self._broken(f"it makes a {problem}")
+        return cast(Generator | Reward, made)
+
+    def is_in(self, folder: str) -> bool:
+        """Return whether a folder is marked as holding weights for it."""
+        name, _, text = (self.marker or "").partition(":")
+        path = os.path.join(folder, name)
+        if not name or not os.path.isfile(path):
+            return False
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return text in file.read(_MARKED)
+
+    def problem(self) -> str | None:
+        """Return why it cannot be loaded, in words; None where nothing stands in the way so far. It is imported."""
+        if self.rivals:
+            return (
+                f"{' and '.join([self.package, *self.rivals])} each have a {self.kind} called {self.name!r}; uninstall "
+                "all but one, or list the packages that may add names in RERANK_PLUGINS"
+            )
+        try:
+            self.factory()
+        except RerankError as error:
+            return str(error)
+        return None
+
+    def _broken(self, reason: str) -> RerankError:
+        return RerankError(f"{self.kind} {self.name!r} of {self.package} cannot be loaded: {reason}")
+
+
+def problem_of(found: object, kind: Kind) -> str | None:
+    """Return what it is and why it is no generator or reward model, in words; None where it is one."""
+    if isinstance(found, type):
+        return f"{found.__name__}, which is a class; pass {found.__name__}()"
+    name = type(found).__name__
+    needed = ("info", "generate") if kind == "generator" else ("info", "prepare", "score")
+    missing = [part for part in needed if not hasattr(found, part)]
+    if missing:
+        return f"{name}, which lacks {', '.join(missing)}"
+    expected = GeneratorInfo if kind == "generator" else RewardInfo
+    info = getattr(found, "info", None)
+    if not isinstance(info, expected):
+        return f"{name}, whose info is a {type(info).__name__}; expected a rerank.protocols.{expected.__name__}"
+    return None

@@ -1,0 +1,82 @@
+"""What `generate`, `rank` and `score` share, checked before anything is loaded."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rerank.data import check_whole
+from rerank.device import check_device
+from rerank.errors import InvalidInput
+from rerank.filters import Filters
+from rerank.rules import Rule, check_rule, check_weights, normalise_weights
+
+MAX_CANDIDATES = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What one call asks for; None where the user gave nothing.
+
+    Attributes:
+        n: how many candidates there are to be.
+        top_k: how many of the best the ranking gives back.
+        weights, rule, filters: as given.
+        offered: options for generators and reward models that take them.
+    """
+
+    n: int
+    top_k: int
+    weights: Mapping[str, float] | None
+    rule: Rule | None
+    filters: Filters | None
+    offered: Mapping[str, Any]
+
+    @classmethod
+    def checked(
+        cls,
+        n: int,
+        top_k: int | None,
+        weights: Mapping[str, float] | None,
+        rule: Rule | None,
+        filters: Filters | None,
+        device: str,
+    ) -> "Request":
+        """Return what is asked for.
+
+        Raises:
+            InvalidInput: one cannot be used.
+        """
+        check_whole("n", n, 1, MAX_CANDIDATES)
+        if top_k is not None:
+            check_whole("top_k", top_k, 1, n)
+        check_device(device)
+        if weights is not None:
+            check_weights(weights)
+        if rule is not None:
+            check_rule(rule)
+        if filters is not None and not isinstance(filters, Filters):
+            raise InvalidInput(
+                f"filters must be a rerank.Filters, got {type(filters).__name__}; pass Filters(silent=-50)"
+            )
+        return cls(
+            n=int(n),
+            top_k=int(top_k or n),
+            weights=weights,
+            rule=rule,
+            filters=filters,
+            # "auto" is what they do by themselves
+            offered={} if device == "auto" else {"device": device},
+        )
+
+    def check_axes(self, axes: Collection[str]) -> None:
+        """Refuse weights and floors for axes that there are not.
+
+        Raises:
+            UnknownName: naming the axis.
+        """
+        normalise_weights(self.weights, axes)
+        self.filters_on(axes)
+
+    def filters_on(self, axes: Collection[str]) -> Filters:
+        """Return the filters, with floors on these axes."""
+        return (self.filters or Filters()).on_axes(axes)

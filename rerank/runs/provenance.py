@@ -1,0 +1,100 @@
+"""With what a run is made: its settings, as its document records them.
+
+Two runs whose sound or numbers could differ differ in them.
+"""
+
+import contextlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, cast
+
+from rerank import __version__
+from rerank.data import Prompt
+from rerank.errors import InvalidInput
+from rerank.protocols import GeneratorInfo
+from rerank.ranking import Ranking, Settings
+from rerank.request import Request
+from rerank.rules import normalise_weights
+from rerank.runs.panel import Panel
+
+_LIBRARIES = ("torch", "transformers", "numpy")
+
+logger = logging.getLogger("rerank")
+
+
+def settings_of(
+    request: Request,
+    panel: Panel,
+    prompt: Prompt,
+    stored: Ranking | None,
+    generator: GeneratorInfo | None = None,
+    duration: float | None = None,
+    seed: int | None = None,
+) -> Settings:
+    """Return the settings of a run; what the user did not give is as in the stored run, if there is one."""
+    was = stored.settings if stored else None
+    request.check_axes(panel.axes)
+    if request.weights is not None:
+        weights = normalise_weights(request.weights, panel.axes)
+    elif was is not None and set(panel.named(was.weights)) == set(panel.axes):
+        weights = cast(dict[str, float], panel.named(was.weights))
+    else:
+        weights = panel.default_weights()
+    rule = request.rule or (was.rule if was and len(was.rewards) == len(panel.records) else panel.default_rule())
+    filters = request.filters_on(panel.axes).to_dict() if request.filters is not None or was is None else was.filters
+    facts: dict[str, Any] = {}
+    if generator is not None:
+        facts = {
+            "duration": duration,
+            "seed": seed,
+            "generator": generator.name,
+            "generator_version": generator.version,
+            "generator_options": _plain(generator.options, generator.name),
+            "generator_device": generator.device,
+            "generator_licence": generator.licence,
+            "not_followed": tuple(part for part in prompt.conditions() if part not in generator.conditions),
+        }
+        for part in facts["not_followed"]:
+            logger.warning("generator %s does not follow %s: only the reward model gets it", generator.name, part)
+    new = Settings(
+        n=int(request.n),
+        top_k=request.top_k,
+        reward=panel.name,
+        reward_version=str(panel.records[0].get("version", "")) if len(panel.records) == 1 else "",
+        rewards=panel.records,
+        reward_licence=panel.licence or (was.reward_licence if was else None),
+        weights=weights,
+        rule=rule,
+        filters=filters,
+        not_read=panel.not_read(prompt),
+        rerank_version=__version__,
+        versions=_versions(),
+        **facts,
+    )
+    for part in new.not_read:
+        logger.warning("reward model %s does not read %s", panel.name, part)
+    if was is None or generator is not None:
+        return new
+    kept = ["duration", "seed", "not_followed", "rerank_version", "versions"]
+    kept += [name for name in vars(was) if name.startswith("generator")]
+    return replace(new, **{name: getattr(was, name) for name in kept})
+
+
+def _versions() -> dict[str, str]:
+    found = {"rerank": __version__}
+    for name in _LIBRARIES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def _plain(options: Mapping[str, Any], name: str) -> dict[str, Any]:
+    try:
+        return cast(dict[str, Any], json.loads(json.dumps(dict(options), allow_nan=False)))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInput(
+            f"the options of {name!r} cannot be stored ({error}); its info must hold plain values"
+        ) from error

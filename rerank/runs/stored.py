@@ -1,0 +1,146 @@
+"""A run that was stored: read again, and checked against what was recorded.
+
+Both versions of `ranking.json` are read. Version 1 has no hashes and one reward model; what it did not record is empty.
+"""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, cast
+
+from rerank.audio import Audio, inspect
+from rerank.data import Candidate, Prompt
+from rerank.errors import InvalidInput, UnreadableAudio, one_line
+from rerank.files import as_path, sha256_of
+from rerank.ranking import Ranking, Settings, Status
+from rerank.run_folder import read_document
+
+_STATUS = ("running", "done", "interrupted", "failed")
+
+
+def load(folder: str | Path) -> Ranking:
+    """Return the ranking of a stored run, also of one that is unfinished; audio is read when it is used.
+
+    Nothing is checked but the document: `verify` says whether the files are still what was stored.
+
+    Args:
+        folder: that holds `ranking.json`, or that file.
+
+    Raises:
+        InvalidInput: there is no run, or its document is not one of ours.
+    """
+    place = as_path("run", folder)
+    if place.name == "ranking.json" and place.is_file():
+        place = place.parent
+    document = read_document(place)
+    if document is None:
+        raise InvalidInput(f"there is no run in {place}: it has no ranking.json; give the folder of a run")
+    return from_document(document, place)
+
+
+def verify(folder: str | Path) -> list[str]:
+    """Return what is wrong with the files of a stored run, one line for each; an empty list if nothing is.
+
+    Raises:
+        InvalidInput: as `load` does.
+    """
+    faults = []
+    for candidate in sorted(load(folder).candidates, key=lambda one: one.index):
+        if candidate.path is None:
+            continue
+        if not candidate.path.is_file():
+            faults.append(f"{candidate.path} is missing")
+        elif candidate.sha256 is None:
+            faults.append(f"{candidate.path} cannot be checked: version 1 of ranking.json records no hashes")
+        elif sha256_of(candidate.path) != candidate.sha256:
+            faults.append(f"{candidate.path} is not what was stored: its SHA-256 differs")
+    return faults
+
+
+def from_document(document: Mapping[str, Any], folder: Path) -> Ranking:
+    """Return the ranking that a document of `ranking.json` in a folder stands for.
+
+    Raises:
+        InvalidInput: the document is none of ours, or of a version that is not known.
+    """
+    version = document.get("version")
+    if version not in (1, 2):
+        raise InvalidInput(f"{folder / 'ranking.json'} has version {version!r:.40}; this rerank reads versions 1 and 2")
+    try:
+        prompt = document["prompt"]
+        settings = _settings(document["settings"])
+        if document["status"] not in _STATUS:
+            raise ValueError(f"status {document['status']!r:.40}")
+        candidates = tuple(_candidate(entry, folder) for entry in document["candidates"])
+        whole = Prompt.recalled(prompt["text"], prompt["lyrics"], _reference(prompt["reference"], folder))
+        return Ranking(whole, candidates, settings, cast(Status, document["status"]))
+    # a document may have been edited by hand into anything
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InvalidInput(
+            f"{folder / 'ranking.json'} is no ranking that can be read ({one_line(error)}); restore it"
+        ) from error
+
+
+def _settings(found: Mapping[str, Any]) -> Settings:
+    known = {field.name for field in fields(Settings)}
+    values = {name: value for name, value in found.items() if name in known}
+    for name in ("not_followed", "not_read", "rewards"):
+        values[name] = tuple(values.get(name, ()))
+    if not values["rewards"]:
+        record = {"name": values["reward"], "version": values.get("reward_version", "")}
+        values["rewards"] = (record,)
+    return Settings(**values)
+
+
+def _candidate(entry: Mapping[str, Any], folder: Path) -> Candidate:
+    path = None if entry["path"] is None else folder / entry["path"]
+    source = entry.get("source")
+    return Candidate(
+        index=int(entry["index"]),
+        seed=entry["seed"],
+        audio=_audio(entry, path),
+        rewards=dict(entry["rewards"]),
+        combined=entry["combined"],
+        rank=entry["rank"],
+        set_aside=entry["set_aside"],
+        reasons=tuple(entry.get("reasons", ())),
+        path=path,
+        sha256=entry.get("sha256"),
+        source=None if source is None else folder / source,
+        truth=entry.get("truth"),
+        licence=entry.get("licence"),
+    )
+
+
+def _audio(entry: Mapping[str, Any], path: Path | None) -> Audio | None:
+    rate, duration, channels = entry["sample_rate"], entry["duration"], entry.get("channels")
+    if rate is None or duration is None:
+        return None
+    if channels is None:  # version 1
+        try:
+            return inspect(path) if path else None
+        except UnreadableAudio:
+            return None
+    # where it was in no file, or that was removed, it is only known what it was
+    return Audio.stored(
+        path, sample_rate=rate, channels=channels, frames=round(duration * rate), sha256=entry.get("sha256")
+    )
+
+
+def _reference(found: Any, folder: Path) -> Audio | None:
+    if found is None:
+        return None
+    if isinstance(found, str):  # version 1
+        try:
+            return inspect(folder / found)
+        except UnreadableAudio:
+            return None
+    path = None if found["path"] is None else folder / found["path"]
+    rate, channels = found.get("sample_rate", 48_000), found.get("channels", 1)
+    return Audio.stored(
+        path,
+        sample_rate=rate,
+        channels=channels,
+        frames=round(found["duration"] * rate),
+        sha256=found["sha256"],
+    )

@@ -1,0 +1,298 @@
+"""A run of best-of-N as a stream of events with a memory.
+
+A run takes candidates from a source one by one, filters and stores each, has them scored in small groups, and yields what
+happens. `ranking.json` holds what there is from the first moment on, so that a run which is stopped, or whose process is
+killed, can be read, ranked and gone on with.
+
+**Conventions**: each part of a run ends where it is asked to stop; what is finished is then scored for at most a second,
+and ranked.
+"""
+
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from rerank.audio import Audio, as_stored
+from rerank.data import Candidate, Prompt
+from rerank.errors import GenerationFailed, RerankError, RewardFailed, UnreadableAudio, one_line
+from rerank.filters import Duplicates, Filters, reward_fault, sound_fault
+from rerank.ranking import Settings, Status
+from rerank.run_folder import RunFolder
+from rerank.runs.events import Ended, Event, Made, Scored, SetAside
+from rerank.runs.memory import RunMemory
+from rerank.runs.panel import Panel
+from rerank.runs.reporting import ProgressCallback, Reporter
+from rerank.runs.stopping import STOPS, CallbackFailed, Stop
+from rerank.scoring import Rewards, not_finite
+
+_GRACE = 0.8  # seconds in which what is finished is still scored after a stop
+
+_OF_FILTERS = {"not_finite", "silent", "clipped", "dc_offset", "short", "duplicate"}
+_OF_REWARDS = {"floor", "reward_failed", "reward_not_finite", "not_scored", "no_axis"}
+
+logger = logging.getLogger("rerank")
+
+
+class Run:
+    """One run.
+
+    Args:
+        prompt: that candidates are scored for.
+        settings: of the run, as they will be stored.
+        panel: the reward models.
+        filters: what sets candidates aside.
+        folder: to store to; None keeps everything in memory.
+        known: candidates of an earlier session of the run, or of another ranking of it, by index.
+        heard_before: whether filters on the sound have looked at those, and need not again.
+        until_done: for a run that is ranked again, the settings that its document has until that is done, and its
+            status.
+        stop: asked whether to stop.
+        on_progress: told how far each phase is.
+    """
+
+    def __init__(
+        self,
+        prompt: Prompt,
+        settings: Settings,
+        panel: Panel,
+        filters: Filters,
+        *,
+        folder: RunFolder | None = None,
+        known: Mapping[int, Candidate] | None = None,
+        heard_before: bool = False,
+        until_done: tuple[Settings, Status] | None = None,
+        stop: Stop | None = None,
+        on_progress: ProgressCallback | None = None,
+    ) -> None:
+        self.stop = stop or Stop()
+        self.report = Reporter(on_progress, self.stop, settings.n, known=len(known or {}))
+        self._generator = settings.generator
+        self._panel, self._filters, self._heard_before = panel, filters, heard_before
+        self._memory = RunMemory(prompt, settings, folder, known or {}, until_done, panel.named)
+        self._duplicates = Duplicates(filters.duplicate)
+        self._asked = panel.asked_with(prompt)
+        self._waiting: list[tuple[int, Audio]] = []  # places of candidates that have no rewards yet
+        self._taken = 0  # candidates from the source
+        self._scoring = False
+        self._asked_for, self._failures = 0, list[str]()
+        self._seconds = {"generating": 0.0, "rewarding": 0.0}
+
+    def stream(self, source: Iterable[Candidate], duration: float | None = None) -> Iterator[Event]:
+        """Collect candidates, have them scored, rank them, and yield what happens.
+
+        Args:
+            source: of the candidates that are new, in the order of their indices.
+            duration: that was asked of each, in seconds; None for audio made elsewhere.
+
+        Raises:
+            GenerationFailed, UnreadableAudio: not one candidate can be heard.
+            RewardFailed: a reward model broke its protocol, or failed on every candidate.
+            KeyboardInterrupt: a signal or a callback asked to stop before the first candidate.
+            OutputError: the run cannot be stored.
+        """
+        status: Status = "done"
+        with self.stop.listening(), self._kept_on_failure():
+            self._memory.write(at_once=True)
+            try:
+                yield from self._collect_all(source, duration)
+                yield from self._score(rest=True)
+            except STOPS as stop:
+                status = "interrupted"
+                yield from self._after(stop)
+            self._check_rewarded()
+            ranking = self._memory.end(status, "interrupted before it")
+        yield Ended(ranking)
+
+    def _after(self, stop: BaseException) -> Iterator[Event]:
+        """Have what is finished scored, if there is time, unless the stop came while some were being scored already."""
+        memory = self._memory
+        if not memory.has_audio() and not self.stop.by_flag(stop):
+            raise KeyboardInterrupt
+        self.stop.heed()
+        memory.store()
+        logger.warning("interrupted: ranking the %d finished", len(memory.candidates) + len(memory.known))
+        if not self._scoring or not any(candidate.rewards for candidate in memory.candidates):
+            with contextlib.suppress(*STOPS):
+                yield from self._score(rest=True, until=time.monotonic() + _GRACE)
+
+    def _collect_all(self, source: Iterable[Candidate], duration: float | None) -> Iterator[Event]:
+        self.report.begin("generating")
+        for candidate in self._in_order(source):
+            yield from self._collect(candidate, duration)
+            self.report.finished("generating", len(self._memory.candidates))
+            # those that the generator has finished come first: they would be lost to a stop while others are scored
+            if self.report.ready <= self._taken:
+                yield from self._score()
+        candidates = self._memory.candidates
+        if not any(candidate.audio for candidate in candidates):
+            raise _nothing_made(candidates, self._generator)
+        if self._generator is not None:
+            failed = sum(candidate.set_aside is not None for candidate in candidates)
+            told = (len(candidates), self._generator, self._seconds["generating"], failed)
+            logger.info("generated %d candidates with %s in %.2f s, %d set aside", *told)
+
+    def _in_order(self, source: Iterable[Candidate]) -> Iterator[Candidate]:
+        """Yield the candidates of the source, and those known before at their places among them.
+
+        The filter for duplicates compares with those of lower index: a run that was stopped and gone on with is filtered
+        as one that was not.
+        """
+        upcoming, known = iter(source), self._memory.known
+        while True:
+            place = len(self._memory.candidates)
+            if place in known:
+                yield known[place]
+                continue
+            started = time.perf_counter()
+            with self.stop.interruptible():
+                candidate = next(upcoming, None)
+            self._seconds["generating"] += time.perf_counter() - started
+            if candidate is None:
+                break
+            self._taken += 1
+            yield candidate
+        for index in sorted(known):
+            yield known[index]
+
+    def _collect(self, candidate: Candidate, duration: float | None) -> Iterator[Event]:
+        """Filter and store one candidate; it then waits for its rewards, has them already, or is set aside."""
+        memory = self._memory
+        new = memory.known.pop(candidate.index, None) is None
+        if not new:
+            candidate = _asked_again(candidate, heard=self._heard_before)
+        lacks = self._panel.lacks(candidate.rewards)
+        unheard = new or not self._heard_before
+        audio = None
+        if candidate.is_removed:
+            if lacks and candidate.set_aside is None:
+                candidate = replace(candidate, set_aside="not scored: its file was removed")
+        elif candidate.audio is not None and candidate.set_aside is None and (unheard or lacks):
+            candidate, audio = _heard(candidate, exact=new and candidate.seed is not None)
+        if audio is not None and unheard:
+            fault = sound_fault(audio, self._filters, duration) or self._duplicates.fault(candidate.index, audio)
+            candidate = replace(candidate, set_aside=fault)
+        waits = candidate.set_aside is None and lacks
+        if candidate.set_aside is None and not lacks:
+            unscored = None if candidate.rewards else "not scored: no reward model was asked about it"
+            candidate = replace(candidate, set_aside=unscored or reward_fault(candidate.rewards, self._filters))
+        if audio is not None and new and memory.is_stored:
+            candidate = replace(candidate, audio=audio)  # read once, not again for its file
+        place = len(memory.candidates)
+        # first collected, then stored: what stops between the two loses nothing
+        memory.candidates.append(candidate)
+        if waits and audio is not None:
+            self._waiting.append((place, audio))
+        memory.store()
+        memory.write()
+        candidate = memory.candidates[place]
+        if new and candidate.audio is not None:
+            yield Made(candidate)
+        if candidate.set_aside is not None:
+            yield SetAside(candidate)
+
+    def _score(self, *, rest: bool = False, until: float = math.inf) -> Iterator[Event]:
+        """Have those that wait scored in groups: full groups, or the `rest` too; none is begun after `until`."""
+        size = self._panel.batch_size
+        least = 1 if rest else size
+        while len(self._waiting) >= least and time.monotonic() < until:
+            self._scoring = True
+            self.report.begin("rewarding")
+            group = self._waiting[:size]
+            started = time.perf_counter()
+            known = [self._memory.candidates[place].rewards for place, _ in group]
+            results = self._asked([audio for _, audio in group], known)
+            for place, _ in group:
+                with self.stop.interruptible():
+                    rewards, faults = next(results)
+                candidate = self._with_rewards(place, rewards, faults)
+                self._waiting.pop(0)
+                yield Scored(candidate) if candidate.set_aside is None else SetAside(candidate)
+                self.report.finished("rewarding", len(self._memory.candidates) - len(self._waiting))
+            self._seconds["rewarding"] += time.perf_counter() - started
+            self._memory.write()
+            self._scoring = False
+
+    def _with_rewards(self, place: int, rewards: Rewards, faults: Mapping[str, str]) -> Candidate:
+        """Give a candidate its rewards, or set it aside."""
+        self._asked_for += 1
+        reasons = self._memory.candidates[place].reasons
+        finite = {axis: _finite(reward) for axis, reward in rewards.items()}
+        fault = not_finite(rewards) or reward_fault(finite, self._filters)
+        told = [f"{name} gave no reward: {why.removeprefix('reward failed: ')}" for name, why in faults.items()]
+        if len(faults) == len(self._panel.infos):
+            self._failures.append(next(iter(faults.values())))
+        if faults and not finite:
+            fault = self._failures[-1] if len(faults) == 1 else f"reward failed: {'; '.join(told)}"
+        elif faults:
+            reasons = (*reasons, *told)
+        return self._memory.update(place, rewards=finite, set_aside=fault, reasons=reasons)
+
+    def _check_rewarded(self) -> None:
+        """Raise RewardFailed where the reward models failed on all that they were asked about."""
+        name = self._panel.name
+        if self._failures and len(self._failures) == self._asked_for and not self._waiting:
+            raise RewardFailed(
+                f"reward model {name!r} failed on all {len(self._failures)} candidates; the first: {self._failures[0]}"
+            )
+        if self._asked_for:
+            logger.info("rewarded %d candidates with %s in %.2f s", self._asked_for, name, self._seconds["rewarding"])
+
+    @contextlib.contextmanager
+    def _kept_on_failure(self) -> Iterator[None]:
+        """Where the block fails, store what there is, as far as that is possible, with the reason for what is not."""
+        try:
+            yield
+        except (GeneratorExit, KeyboardInterrupt):  # whoever took the events wants no more
+            self._memory.keep("interrupted", "interrupted before it")
+            raise
+        except CallbackFailed as failed:
+            self._memory.keep("failed", one_line(failed.error))
+            raise failed.error from None
+        # whatever it is: it goes on to the caller
+        except Exception as error:
+            self._memory.keep("failed", str(error) if isinstance(error, RerankError) else one_line(error))
+            raise
+
+
+def _nothing_made(candidates: Sequence[Candidate], generator: str | None) -> RerankError:
+    first = candidates[0].set_aside or "" if candidates else "there was none"
+    if generator is None:
+        return UnreadableAudio(first.removeprefix("cannot be read: "))
+    return GenerationFailed(f"generator {generator!r} failed on all {len(candidates)} candidates; the first: {first}")
+
+
+def _asked_again(candidate: Candidate, *, heard: bool) -> Candidate:
+    """Return a candidate of an earlier session without the verdicts that are to be made anew."""
+    kind = candidate.set_aside_kind
+    if kind in _OF_REWARDS or kind == "unreadable" or (kind in _OF_FILTERS and not heard):
+        candidate = replace(candidate, set_aside=None)
+    # what a reward model failed on may have been the machine's fault
+    return replace(candidate, rewards={}) if kind in ("reward_failed", "reward_not_finite") else candidate
+
+
+def _heard(candidate: Candidate, *, exact: bool) -> tuple[Candidate, Audio | None]:
+    """Return a candidate with its audio in memory, or set aside where that cannot be read.
+
+    Args:
+        candidate: with audio.
+        exact: whether its samples become those that its file will hold, so that what is scored, stored and read again is
+            the same; a copy in any case: a generator may use its array again.
+    """
+    assert candidate.audio is not None
+    try:
+        audio = candidate.audio.loaded()
+    except UnreadableAudio as error:
+        return replace(candidate, set_aside=f"cannot be read: {error}"), None
+    if not exact:
+        return candidate, audio
+    rounded = as_stored(audio)
+    if rounded is audio:
+        rounded = Audio(audio.waveform.copy(), audio.sample_rate)
+    return replace(candidate, audio=rounded), rounded
+
+
+def _finite(reward: float | None) -> float | None:
+    return reward if reward is not None and math.isfinite(reward) else None
