@@ -81,12 +81,12 @@ def test_the_official_way_does_each_part_as_often_as_it_says(tmp_path: Path, mon
     assert calls == {"encode_text": 4 * OPTIONS.n, "encode_audio": 2 * OPTIONS.n}
 
 
-def test_loading_holds_the_weights_about_once(tmp_path: Path) -> None:
+def test_loading_takes_about_the_memory_of_the_weights(tmp_path: Path) -> None:
     words = XlmRobertaConfig(vocabulary=200_000, dim=192, depth=1, heads=2, hidden=40)  # 146 MiB of embeddings
     wide = TransformerSizes(dim=192, depth=1, heads=2, dim_head=16)
     towers = replace(TOWERS, text=words, text_transformer=wide, audio_transformer=wide)
     metrics = reward_speed._loading(write_models(tmp_path, replace(SMALL, dim=192), towers), "cpu")
-    assert 0.9 < metrics["loading, peak memory by weights"] < 2.5
+    assert 0.5 < metrics["loading, peak memory by weights"] < 2, "what was held before is not counted"
     assert metrics["loading"] > 0
 
 

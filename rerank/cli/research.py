@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rerank.cli.console import print_document, progress_bar, start_logging
+from rerank.cli.console import INTERRUPTED, print_document, progress_bar, say, start_logging
 from rerank.cli.options import Device, Json, RewardName, RewardPath
 from rerank.cli.tables import print_metrics
 from rerank.files import write_bytes
@@ -55,7 +55,11 @@ def train_mini(
         chosen |= _stages(steps)
     options = TrainOptions(**chosen)
     with progress_bar() as on_progress:
-        weights = train(folder, options, on_progress, device)
+        try:
+            weights = train(folder, options, on_progress, device)
+        except KeyboardInterrupt as error:
+            say("error: interrupted; what was made stays, and the same command goes on from there")
+            raise typer.Exit(INTERRUPTED) from error
         report = evaluate(load_mini(path=weights, device=device), measured, on_progress)
     print_metrics(report["metrics"])
     write_bytes(folder / "cmi-mini.json", _document(report).encode())
