@@ -3,10 +3,7 @@
 Every prompt, candidate and damage comes from `synth` and is new: captions of the MusicCaps evaluation split, templates,
 lyric lines, seeds and damages that training never uses.
 
-**Conventions**: rewards and truths are arrays `[prompts, candidates]` or one value per pair; accuracies are shares in
-[0, 1], where a tie counts half; None where there is nothing to judge.
-
-**Metrics**
+**Metrics** (of `rerank.eval.metrics`)
 - pair accuracy: of two candidates whose truths differ by at least 0.2, how often the better one has the higher reward
 - best-of-n gain: (truth of the chosen - mean) / (truth of the best - mean), averaged over prompts: 0 is a random choice,
   1 always finds the best; "of sums" divides the sums over all prompts instead
@@ -22,7 +19,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rerank.audio import Audio, resample
 from rerank.corpus.captions import captions, pick
@@ -31,18 +27,14 @@ from rerank.corpus.lyrics import lyrics
 from rerank.corpus.prompts import sentence
 from rerank.data import Prompt
 from rerank.errors import InvalidInput, RewardFailed
+from rerank.eval.metrics import GAP, best_of_n_gain, pair_accuracy, preference
 from rerank.generators.synth import Synth, make, read
 from rerank.generators.synth.truth import Facts, alignment, attribute_alignment
 from rerank.generators.synth.words import Request
 from rerank.protocols import Progress, Reward
 from rerank.scoring import not_finite, score_each
 
-Floats = NDArray[np.float64]
-
 AXES = ("musicality", "alignment")
-
-GAP = 0.2
-"""Smallest difference of truth that a pair is judged on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,71 +59,6 @@ class AgreementOptions:
             raise InvalidInput(
                 f"agreement needs 2 to {most} prompts and n of at least 2, got {self.prompts} and {self.n}"
             )
-
-
-def pair_accuracy(rewards: Floats, truth: Floats, gap: float = GAP) -> tuple[float | None, int]:
-    """Return the pair accuracy within each row, and the number of pairs that it is over.
-
-    Shape:
-        rewards, truth: `[prompts, candidates]`
-
-    >>> pair_accuracy(np.array([[0.1, 0.9, 0.5]]), np.array([[0.0, 1.0, 0.9]]))
-    (1.0, 2)
-    """
-    validate(rewards, truth)
-    right, count = 0.0, 0
-    for row_rewards, row_truth in zip(rewards, truth, strict=True):
-        first, second = np.triu_indices(len(row_truth), k=1)
-        told = np.abs(row_truth[first] - row_truth[second]) >= gap
-        margin = (row_rewards[first] - row_rewards[second]) * np.sign(row_truth[first] - row_truth[second])
-        right += float(np.sum((margin[told] > 0) + 0.5 * (margin[told] == 0)))
-        count += int(told.sum())
-    return (right / count if count else None), count
-
-
-def best_of_n_gain(rewards: Floats, truth: Floats) -> tuple[float | None, float | None]:
-    """Return how much of the way from a random choice to the best one the highest reward goes.
-
-    Prompts whose candidates are all equally good are left out.
-
-    Returns:
-        The mean over prompts, and the ratio of the sums over prompts.
-
-    Shape:
-        rewards, truth: `[prompts, candidates]`
-
-    >>> best_of_n_gain(np.array([[0.1, 0.9, 0.5]]), np.array([[0.0, 1.0, 0.5]]))
-    (1.0, 1.0)
-    """
-    validate(rewards, truth)
-    chosen = np.take_along_axis(truth, rewards.argmax(axis=1)[:, None], axis=1)[:, 0] - truth.mean(axis=1)
-    best = truth.max(axis=1) - truth.mean(axis=1)
-    told = best > 1e-9
-    if not told.any():
-        return None, None
-    return float((chosen[told] / best[told]).mean()), float(chosen[told].sum() / best[told].sum())
-
-
-def preference(right: Floats, wrong: Floats) -> float:
-    """Return how often `right` is above `wrong`; a tie counts half.
-
-    >>> preference(np.array([1.0, 2.0]), np.array([0.0, 2.0]))
-    0.75
-    """
-    validate(right[None], wrong[None])
-    return float(np.mean((right > wrong) + 0.5 * (right == wrong)))
-
-
-def validate(first: Floats, second: Floats) -> None:
-    """Refuse arrays that do not belong together or hold what is not a number.
-
-    Raises:
-        InvalidInput: shapes differ, are not two-dimensional, are empty, or a value is not finite.
-    """
-    if first.shape != second.shape or first.ndim != 2 or not first.size:
-        raise InvalidInput(f"need two arrays [prompts, candidates] of one shape, got {first.shape} and {second.shape}")
-    if not (np.isfinite(first).all() and np.isfinite(second).all()):
-        raise InvalidInput("rewards and truths must be finite numbers")
 
 
 def evaluate(

@@ -1,74 +1,22 @@
-"""Agreement with the truth: the metrics on cases that can be worked out by hand, and a run on the real parts."""
+"""Agreement with the truth: cases that differ in one part, and a report that follows what the reward model says."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import rerank
+from rerank.audio import Audio
 from rerank.data import Prompt
 from rerank.errors import InvalidInput
-from rerank.eval.agreement import (
-    AgreementOptions,
-    _damage,
-    _lyrics,
-    _reference,
-    _text,
-    best_of_n_gain,
-    evaluate,
-    pair_accuracy,
-    preference,
-)
-from rerank.generators.synth import read
-from rerank.protocols import Progress
-
-rows = st.lists(st.floats(-5, 5), min_size=4, max_size=4)
-tables = st.lists(rows, min_size=1, max_size=5).map(lambda table: np.array(table))
-
-
-@given(tables)
-def test_truth_itself_agrees_fully(truth: np.ndarray) -> None:
-    accuracy, pairs = pair_accuracy(truth, truth)
-    assert accuracy == (1.0 if pairs else None)
-    if np.ptp(truth, axis=1).max() > 1e-6:
-        assert best_of_n_gain(truth, truth) == pytest.approx((1.0, 1.0))
-
-
-@given(tables)
-def test_the_opposite_of_truth_never_agrees(truth: np.ndarray) -> None:
-    accuracy, pairs = pair_accuracy(-truth, truth)
-    assert accuracy == (0.0 if pairs else None)
-
-
-def test_ties_count_half() -> None:
-    assert pair_accuracy(np.zeros((1, 3)), np.array([[0.0, 0.5, 1.0]])) == (0.5, 3)
-    assert preference(np.zeros(4), np.zeros(4)) == 0.5
-
-
-def test_pairs_that_hardly_differ_are_left_out() -> None:
-    assert pair_accuracy(np.array([[0.0, 1.0, 2.0]]), np.array([[0.5, 0.6, 1.0]]))[1] == 2
-
-
-def test_choosing_the_mean_candidate_gains_nothing() -> None:
-    assert best_of_n_gain(np.array([[0.0, 9.0, 1.0]]), np.array([[0.0, 0.5, 1.0]])) == (0.0, 0.0)
-
-
-def test_there_is_nothing_to_choose_among_equals() -> None:
-    assert best_of_n_gain(np.array([[1.0, 2.0]]), np.zeros((1, 2))) == (None, None)
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "message"),
-    [
-        (np.zeros((2, 3)), np.zeros((2, 2)), r"got \(2, 3\) and \(2, 2\)"),
-        (np.zeros(3), np.zeros(3), "need two arrays"),
-        (np.zeros((0, 3)), np.zeros((0, 3)), "need two arrays"),
-        (np.array([[np.nan]]), np.zeros((1, 1)), "must be finite"),
-    ],
-)
-def test_arrays_that_do_not_fit_are_refused(first: np.ndarray, second: np.ndarray, message: str) -> None:
-    with pytest.raises(InvalidInput, match=message):
-        pair_accuracy(first, second)
+from rerank.eval.agreement import AgreementOptions, _damage, _lyrics, _reference, _text, evaluate
+from rerank.generators.synth import Synth, read
+from rerank.generators.synth.truth import Facts, alignment
+from rerank.protocols import Progress, Reward
+from tests.conftest import ToyReward
 
 
 def test_options_are_checked() -> None:
@@ -118,5 +66,48 @@ def test_the_shipped_reward_model_hears_damage() -> None:
     assert right >= 9
 
 
-def test_a_prompt_is_read_the_same_by_generator_and_truth() -> None:
-    assert read(Prompt("slow piano", lyrics="oh my love")).vowels
+def test_generator_and_truth_read_a_prompt_the_same() -> None:
+    """The benchmark judges prompts by `read`; what `synth` aimed at must be just that, part by part."""
+    (techno,) = Synth().generate(Prompt("fast bright techno at 150 bpm in A minor"), [3], 2.0)
+    for prompt in (
+        Prompt("slow sad piano at 70 bpm, male vocals, no drums"),
+        Prompt("jazz", lyrics="oh my love"),
+        Prompt("", reference=techno.audio),
+        Prompt("quiet strings", lyrics="down the road", reference=techno.audio),
+    ):
+        asked = read(prompt)
+        assert bool(asked.vowels) == bool(prompt.lyrics) and (asked.reference is None) == (prompt.reference is None)
+        for candidate in Synth().generate(prompt, range(4), 2.0):
+            truth = candidate.truth
+            assert truth and json.dumps(truth["asked"]) == json.dumps(asdict(asked), default=sorted)
+            assert truth["alignment"] == pytest.approx(alignment(asked, Facts(**truth["rendered"])))
+
+
+class Contrary:
+    """Says of everything the opposite of what a reward model says."""
+
+    def __init__(self, reward: Reward) -> None:
+        self.reward, self.info = reward, reward.info
+
+    def prepare(self, prompt: Prompt) -> Any:
+        return self.reward.prepare(prompt)
+
+    def score(self, prepared: Any, audio: Sequence[Audio]) -> list[dict[str, float | None]]:
+        found = self.reward.score(prepared, audio)
+        return [{axis: -value for axis, value in one.items() if value is not None} for one in found]
+
+
+def test_the_report_follows_what_the_reward_model_says() -> None:
+    reward = ToyReward()
+    metrics, opposite = (evaluate(one, OPTIONS)["metrics"] for one in (reward, Contrary(reward)))
+    assert metrics.keys() == opposite.keys()
+    told = {name: value for name, value in metrics.items() if "gain" not in name and not name.startswith("pairs")}
+    assert any(value not in (None, 0.5) for value in told.values())
+    for name, value in told.items():
+        assert opposite[name] == (None if value is None else pytest.approx(1 - value)), name
+
+
+def test_a_reward_model_that_hears_nothing_is_as_good_as_a_coin() -> None:
+    metrics = evaluate(ToyReward(override=lambda audio: {"musicality": 1.0, "alignment": 1.0}), OPTIONS)["metrics"]
+    told = {name: value for name, value in metrics.items() if "gain" not in name and not name.startswith("pairs")}
+    assert set(told.values()) - {None} == {0.5}

@@ -31,7 +31,7 @@ import rerank
 from rerank.audio import Audio
 from rerank.data import Candidate, Prompt
 from rerank.errors import InvalidInput, UnknownName, WeightsError
-from rerank.eval.random_musicgen import TINY, save_random_musicgen
+from rerank.eval.speed.random_musicgen import TINY, save_random_musicgen
 from rerank.generators.musicgen import MusicGen
 from rerank.generators.musicgen.codec import _GROUP, Codec
 from rerank.generators.musicgen.engine import BUCKET, Engine, _State

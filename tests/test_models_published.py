@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from rerank.audio import read
 from rerank.errors import InvalidInput, WeightsError
-from rerank.eval.random_weights import PUBLISHED, muq_config, shapes, write_models
+from rerank.eval.speed.random_weights import PUBLISHED, muq_config, shapes, write_models
 from rerank.models.cmi import CmiConfig, RewardModel
 from rerank.models.hub import Source
 from rerank.models.mulan import MulanAudioTower, MulanConfig, MulanTextTower, TransformerSizes
@@ -234,7 +234,7 @@ def test_towers_are_loaded_by_themselves(tmp_path: Path) -> None:
 
 
 def test_published_layout_has_872_weights() -> None:
-    from rerank.eval.random_weights import _extra
+    from rerank.eval.speed.random_weights import _extra
 
     tokenizer = read_tokenizer(GOLDEN / "xlm-roberta-base" / "tokenizer.json")
     towers = MulanConfig()

@@ -1,12 +1,15 @@
 """What the README shows is run as it stands there."""
 
+import json
 import os
 import re
 import shlex
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -90,8 +93,44 @@ def test_the_commands_run_one_after_the_other(folder: Path) -> None:
         assert done.exit_code == 0, f"{command}: {done.output}"
 
 
-def test_every_number_of_the_benchmark_has_its_command() -> None:
-    assert "rerank eval speed" in README and "rerank eval agreement" in README
+REPORTS = re.findall(r"`rerank (eval [\w-]+)` \(kept in \[docs/([\w-]+)\.json\]", README)
+
+
+@pytest.mark.parametrize(("command", "name"), REPORTS)
+def test_every_figure_of_a_benchmark_is_in_its_report(command: str, name: str) -> None:
+    told = README.split(f"(docs/{name}.json)")[1].split("\n## ")[0].split("(kept in ")[0]
+    told = re.sub(r"`[^`]*`|\([^()]*\)", "", told)
+    figures = re.findall(r"(?<![\w.])(\d+(?:\.\d+)*)( %)?", told)
+    known = [*_values(json.loads((ROOT / "docs" / f"{name}.json").read_text(encoding="utf-8")))]
+    assert len(figures) >= 3, told
+    for figure, percent in figures:
+        scale = 100 if percent else 1
+        assert any(_rounded(value, figure, scale) for value in known), f"{figure}{percent} is not in docs/{name}.json"
+    assert CliRunner().invoke(app, [*command.split(), "--help"]).exit_code == 0
+
+
+def test_all_reports_are_told_of() -> None:
+    assert {name for _, name in REPORTS} == {path.stem for path in (ROOT / "docs").glob("*.json")}
+
+
+def _values(document: Any) -> Iterator[str | float]:
+    """Return all names and values of a report."""
+    if isinstance(document, dict):
+        for name, value in document.items():
+            yield name
+            yield from _values(value)
+    else:
+        yield document
+
+
+def _rounded(value: str | float, figure: str, scale: int) -> bool:
+    """Return whether a figure is a value of a report as one may write it."""
+    if isinstance(value, str):
+        return value == figure
+    digits = len(figure.partition(".")[2])
+    if not digits and isinstance(value, float) and scale * value < 10:
+        return False  # one digit is too little of a measurement
+    return figure.count(".") < 2 and f"{scale * value:.{digits}f}" == figure
 
 
 def test_nothing_is_left_to_fill_in_and_links_lead_somewhere() -> None:

@@ -20,7 +20,7 @@ import rerank
 from rerank.audio import Audio, read
 from rerank.data import Prompt
 from rerank.errors import InvalidInput, WeightsError
-from rerank.eval.random_weights import write_models
+from rerank.eval.speed.random_weights import write_models
 from rerank.models.hub import Source
 from rerank.models.published import read_cmi_rm
 from rerank.models.weights import say_licence

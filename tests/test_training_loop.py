@@ -67,7 +67,7 @@ def whole(tmp_path: Path) -> Loop:
 
 @pytest.fixture(autouse=True)
 def _handlers() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     yield
     for number, handler in before.items():
         assert signal.getsignal(number) is handler, "a handler was not put back"
@@ -89,7 +89,7 @@ def test_a_run_goes_on_after_whatever_ended_it(whole: Loop, tmp_path: Path, stop
 
 
 @pytest.mark.parametrize("step", [0, 3, 4, STEPS - 1])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupt_waits_for_the_end_of_its_step(whole: Loop, tmp_path: Path, step: int, number: int) -> None:
     def interrupt(now: int) -> None:
         if now == step:

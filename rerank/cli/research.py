@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rerank.cli.console import print_document, progress_bar, start_logging
+from rerank.cli.console import INTERRUPTED, print_document, progress_bar, say, start_logging
 from rerank.cli.options import Device, Json, RewardName, RewardPath
 from rerank.cli.tables import print_metrics
 from rerank.files import write_bytes
@@ -55,7 +55,11 @@ def train_mini(
         chosen |= _stages(steps)
     options = TrainOptions(**chosen)
     with progress_bar() as on_progress:
-        weights = train(folder, options, on_progress, device)
+        try:
+            weights = train(folder, options, on_progress, device)
+        except KeyboardInterrupt as error:
+            say("error: interrupted; what was made stays, and the same command goes on from there")
+            raise typer.Exit(INTERRUPTED) from error
         report = evaluate(load_mini(path=weights, device=device), measured, on_progress)
     print_metrics(report["metrics"])
     write_bytes(folder / "cmi-mini.json", _document(report).encode())
@@ -97,7 +101,7 @@ def eval_speed(
 ) -> None:
     """Measure import, cold start, generation, rewarding and memory on this machine."""
     import rerank
-    from rerank.eval.speed import SpeedOptions, evaluate
+    from rerank.eval.speed.best_of_n import SpeedOptions, evaluate
 
     start_logging(verbose=False)
     options = SpeedOptions(n=n, duration=duration, repeats=repeats)
@@ -123,8 +127,8 @@ def eval_reward_speed(
     """
     import tempfile
 
-    from rerank.eval.random_weights import write_models
-    from rerank.eval.reward_speed import RewardSpeedOptions, evaluate
+    from rerank.eval.speed.random_weights import write_models
+    from rerank.eval.speed.reward import RewardSpeedOptions, evaluate
 
     start_logging(verbose=False)
     options = RewardSpeedOptions(n=n, duration=duration, repeats=repeats, compared=compared, device=device)
@@ -142,6 +146,9 @@ def eval_musicgen_speed(
     n: Annotated[int, typer.Option("-n", "--n", help="Candidates.")] = 10,
     duration: Annotated[float, typer.Option(help="Of each, in seconds.")] = 10.0,
     compared: Annotated[int, typer.Option(help="Seeds over which precisions are compared; 0 for none.")] = 4,
+    dtype: Annotated[
+        str | None, typer.Option(help="The only precision to measure; all that pay here by default.", metavar="NAME")
+    ] = None,
     device: Device = "auto",
     output: Report = None,
     as_json: Json = False,
@@ -150,10 +157,10 @@ def eval_musicgen_speed(
 
     Without --path it gets random weights, which takes 2.3 GB of disk for the time being.
     """
-    from rerank.eval.musicgen_speed import MusicgenSpeedOptions, evaluate
+    from rerank.eval.speed.musicgen import MusicgenSpeedOptions, evaluate
 
     start_logging(verbose=False)
-    options = MusicgenSpeedOptions(n=n, duration=duration, compared=compared, device=device)
+    options = MusicgenSpeedOptions(n=n, duration=duration, compared=compared, dtype=dtype, device=device)
     with progress_bar() as on_progress:
         report = {"weights": "given" if path else "random", **evaluate(path, options, on_progress)}
     _finish(report, output, as_json)

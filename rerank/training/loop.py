@@ -281,7 +281,7 @@ def computing(device: torch.device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C and a request to end back while the block runs; they come through after it.
+    """Hold Ctrl-C and requests to end back while the block runs; they come through after it.
 
     Signals reach the main thread alone, so in another one there is nothing to hold back.
     """
@@ -290,7 +290,7 @@ def _uninterrupted() -> Iterator[None]:
         return
     held: list[int] = []
     # None stands for a handler that is not Python's, which could not be put back
-    numbers = [one for one in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(one) is not None]
+    numbers = [one for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is not None]
     before = {number: signal.signal(number, lambda number, frame: held.append(number)) for number in numbers}
     try:
         yield

@@ -6,11 +6,10 @@
 - import: `import rerank` in a fresh process
 - cold start: the whole command `rerank generate` in a fresh process, with its peak memory
 - generation and rewarding: both halves of that command, as it logs them, and the share of rewarding in the whole
-- rewarding by number of candidates, in a warm process, the prompt included
+- rewarding by number of candidates, in a warm process, the prompt included, nothing remembered
 - against scoring one by one: what a loop over `rerank.score`, which prepares the prompt each time, takes as a ratio
 """
 
-import os
 import re
 import subprocess
 import sys
@@ -26,12 +25,22 @@ import numpy as np
 from rerank.audio import Audio
 from rerank.data import Prompt
 from rerank.errors import InvalidInput, RerankError
-from rerank.eval.machine import machine
+from rerank.eval.speed.machine import machine
+from rerank.eval.speed.timing import shortest
 from rerank.protocols import Generator, Progress, Reward
 from rerank.scoring import score_each
 
 COUNTS = (1, 2, 5, 10, 20, 40)
-"""Numbers of candidates that rewarding is timed with."""
+"""Numbers of candidates that rewarding is timed with, as far as they are not more than four times those of a run."""
+
+_COMMAND = """
+import atexit, sys
+from rerank.eval.speed.timing import peak_memory
+atexit.register(lambda: print("peak memory", peak_memory(), file=sys.stderr))
+from rerank.cli import main
+main()
+"""
+"""The command, which says at its end how much memory it took; nobody else can tell, see `peak_memory`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,20 +86,17 @@ def evaluate(
     return {
         "generator": names[0],
         "reward": names[1],
+        "version": reward.info.version,
         "options": asdict(options),
         "machine": machine(),
         "metrics": metrics,
     }
 
 
-def _best(times: Sequence[float]) -> float:
-    return round(min(times), 3)
-
-
 def _import(options: SpeedOptions) -> dict[str, Any]:
-    code = "import time; t = time.perf_counter(); import rerank; print(time.perf_counter() - t)"
+    code = "import sys, time; t = time.perf_counter(); import rerank; print(time.perf_counter() - t, file=sys.stderr)"
     times = [float(_run([sys.executable, "-c", code])) for _ in range(options.repeats + 1)]
-    return {"import": _best(times[1:])}
+    return {"import": round(min(times[1:]), 3)}
 
 
 def _cold_start(generator: str, reward: str, options: SpeedOptions) -> dict[str, Any]:
@@ -98,64 +104,63 @@ def _cold_start(generator: str, reward: str, options: SpeedOptions) -> dict[str,
     with tempfile.TemporaryDirectory() as folder:
         for repeat in range(options.repeats):
             command = [
-                sys.executable, "-m", "rerank", "generate", options.prompt, "-n", str(options.n), "--verbose",
+                sys.executable, "-c", _COMMAND, "generate", options.prompt, "-n", str(options.n), "--verbose",
                 "--duration", str(options.duration), "--generator", generator, "--reward", reward,
                 "-o", str(Path(folder) / str(repeat)),
             ]  # fmt: skip
-            runs.append(_measured(command, Path(folder)))
-    seconds, peak, messages = min(runs)
-    generating, rewarding = (
-        float(re.findall(rf"^{phase} .* in ([\d.]+) s", messages, re.MULTILINE)[0])
-        for phase in ("generated", "rewarded")
-    )
+            started = time.perf_counter()
+            messages = _run(command)
+            runs.append((time.perf_counter() - started, messages))
+    seconds, messages = min(runs)
+    generating, rewarding = (_told(rf"^{phase} .* in ([\d.]+) s", messages) for phase in ("generated", "rewarded"))
     return {
         "cold start": round(seconds, 3),
-        "peak memory": round(peak / (2**20 if sys.platform == "darwin" else 2**10)),
+        "peak memory": round(_told(r"^peak memory (\d+)", messages) / 2**20),
         "generation": generating,
         "rewarding": rewarding,
         "share of rewarding": round(rewarding / seconds, 3),
     }
 
 
-def _measured(command: Sequence[str], folder: Path) -> tuple[float, int, str]:
-    """Return the wall time, the peak memory as the system counts it, and what was printed to standard error."""
-    with (folder / "stderr").open("w+", encoding="utf-8") as messages:
-        started = time.perf_counter()
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=messages)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - started
-        process.returncode = os.waitstatus_to_exitcode(status)  # it is collected already
-        messages.seek(0)
-        told = messages.read()
-    if process.returncode:
-        raise RerankError(f"{' '.join(command[:4])} ... failed: {told.strip()[-300:]}")
-    return seconds, usage.ru_maxrss, told
-
-
 def _run(command: Sequence[str]) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    """Run a command, and return what it says on standard error."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RerankError(f"{' '.join(command[3:6])} ... failed: {done.stderr.strip()[-300:]}")
+    return done.stderr
+
+
+def _told(pattern: str, messages: str) -> float:
+    """Return the number that a command said of itself."""
+    found = re.findall(pattern, messages, re.MULTILINE)
+    if len(found) != 1:
+        raise RerankError(f"the command said {len(found)} times what was to be measured ({pattern}): {messages[-300:]}")
+    return float(found[0])
 
 
 def _warm(generator: Generator, reward: Reward, options: SpeedOptions) -> dict[str, Any]:
     prompt = Prompt(options.prompt)
-    most = max(*COUNTS, options.n)
+    counts = [count for count in COUNTS if count <= 4 * options.n]
+    forget: Callable[[], None] = getattr(reward, "forget", lambda: None)
+    most = max(*counts, options.n)
     made = [c.audio for c in generator.generate(prompt, range(1000, 1000 + most), options.duration) if c.audio]
 
     def seconds(pieces: Sequence[Sequence[Audio]]) -> float:
         """Return how long it takes to reward each group of pieces, the prompt prepared for each group."""
-        times = []
-        for _ in range(options.repeats + 1):
-            started = time.perf_counter()
-            for group in pieces:
-                list(score_each(reward, prompt, group))
-            times.append(time.perf_counter() - started)
-        return _best(times[1:])
 
-    counted = {count: seconds([made[:count]]) for count in COUNTS}
+        def run() -> None:
+            for group in pieces:
+                forget()
+                list(score_each(reward, prompt, group))
+
+        run()
+        return shortest(run, options.repeats)
+
+    counted = {count: seconds([made[:count]]) for count in counts}
     together, one_by_one = seconds([made[: options.n]]), seconds([[audio] for audio in made[: options.n]])
     slope, first = np.polyfit(list(counted), list(counted.values()), 1)
     return {
-        "rewarding by number of candidates": counted,
+        "rewarding by number of candidates": {count: round(value, 3) for count, value in counted.items()},
         "rewarding, the prompt": round(float(first), 4),
         "rewarding, each candidate": round(float(slope), 4),
         "rewarding one by one, ratio": round(one_by_one / together, 2),

@@ -17,10 +17,7 @@ process of its own, whose peak memory (GiB) is that of loading and running.
 """
 
 import multiprocessing
-import resource
-import sys
 import tempfile
-import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -32,9 +29,10 @@ import torch
 from transformers import AutoTokenizer, MusicgenForConditionalGeneration
 
 from rerank.data import Prompt
-from rerank.errors import InvalidInput
-from rerank.eval.machine import machine
-from rerank.eval.random_musicgen import Sizes, save_random_musicgen
+from rerank.errors import InvalidInput, UnknownName
+from rerank.eval.speed.machine import machine
+from rerank.eval.speed.random_musicgen import Sizes, save_random_musicgen
+from rerank.eval.speed.timing import peak_memory, shortest
 from rerank.generators.dtypes import DTYPES
 from rerank.generators.musicgen import MusicGen
 from rerank.generators.musicgen.checkpoint import quiet
@@ -56,12 +54,14 @@ class MusicgenSpeedOptions:
         n: candidates.
         duration: of each, in seconds.
         compared: seeds whose codes are compared between precisions; 0 leaves precision out.
+        dtype: the only precision to measure; None for all that pay on this machine.
         device: see `MusicGen`.
     """
 
     n: int = 10
     duration: float = 10.0
     compared: int = 4
+    dtype: str | None = None
     device: str = "auto"
 
     def __post_init__(self) -> None:
@@ -70,6 +70,8 @@ class MusicgenSpeedOptions:
                 "musicgen speed needs n of at least 1, compared of at least 0 and a duration of 0.5 to 30 s, "
                 f"got {self.n}, {self.compared} and {self.duration}"
             )
+        if self.dtype is not None and self.dtype not in DTYPES:
+            raise UnknownName.among("dtype", self.dtype, DTYPES)
 
 
 def evaluate(
@@ -86,7 +88,7 @@ def evaluate(
         WeightsError: the folder does not hold a MusicGen model.
     """
     device = resolve_device(options.device)
-    dtypes = _dtypes(device)
+    dtypes = _dtypes(device, options.dtype)
     ways = [(way, dtype) for dtype in dtypes for way in ("loop", "batched", "ours")]
     steps = len(ways) + 1
     report = on_progress or (lambda progress: None)
@@ -95,18 +97,16 @@ def evaluate(
         MusicGen(path=source, device=options.device, dtype="float32")  # says what is wrong with a folder at once
         metrics: dict[str, Any] = {}
         for done, (way, dtype) in enumerate(ways, start=1):
-            seconds, memory = _alone(_timed, way, source, dtype, options)
+            seconds, memory, bound = _alone(_timed, way, source, dtype, options)
             metrics |= {f"{way}, {dtype}": round(seconds, 2), f"{way}, {dtype}, peak GiB": round(memory, 2)}
             if way == "ours":
                 for other in ("batched", "loop"):
-                    metrics[f"ours, {dtype}, times as fast as {other}"] = round(
-                        metrics[f"{other}, {dtype}"] / seconds, 2
-                    )
-                bound = _alone(_bound, source, dtype, options)
+                    times = metrics[f"{other}, {dtype}"] / seconds
+                    metrics[f"ours, {dtype}, times as fast as {other}"] = round(times, 2)
                 metrics[f"ours, {dtype}, times the bound"] = round(seconds / bound, 2)
             report(Progress("measuring", done, steps))
         if options.compared:
-            for dtype in dtypes[1:]:
+            for dtype in set(dtypes) - {"float32"}:
                 metrics |= {
                     f"{dtype}, {name}": value for name, value in _alone(_precision, source, dtype, options).items()
                 }
@@ -114,7 +114,9 @@ def evaluate(
     return {"metrics": metrics, "options": asdict(options), "machine": machine()}
 
 
-def _dtypes(device: torch.device) -> list[str]:
+def _dtypes(device: torch.device, chosen: str | None) -> list[str]:
+    if chosen is not None:
+        return [chosen]
     if device.type == "cuda":
         return ["float32", "float16", "bfloat16"]
     return ["float32", "bfloat16"] if has_fast_bfloat16() else ["float32"]
@@ -126,21 +128,15 @@ def _alone(function: Callable[..., Any], *arguments: Any) -> Any:
         return pool.submit(function, *arguments).result()
 
 
-def _timed(way: str, folder: Path, dtype: str, options: MusicgenSpeedOptions) -> tuple[float, float]:
-    """Return seconds and peak memory in GiB of one way to make all candidates."""
+def _timed(way: str, folder: Path, dtype: str, options: MusicgenSpeedOptions) -> tuple[float, float, float]:
+    """Return seconds and peak memory in GiB of one way to make all candidates, and the bound of ours, else 0."""
     device = resolve_device(options.device)
     n = 1 if way == "loop" else options.n
     run = _ours(folder, dtype, options, n) if way == "ours" else _theirs(folder, dtype, device, n)
     run(_SHORT)
-    _wait(device)
-    started = time.perf_counter()
-    run(options.duration)
-    _wait(device)
-    seconds = (time.perf_counter() - started) * (options.n if way == "loop" else 1)
-    if device.type == "cuda":
-        return seconds, torch.cuda.max_memory_allocated(device) / 2**30
-    unit = 1 if sys.platform == "darwin" else 1024
-    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+    seconds = shortest(lambda: run(options.duration), 1, device) * (options.n if way == "loop" else 1)
+    memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_memory()
+    return seconds, memory / 2**30, _bound(folder, dtype, options) if way == "ours" else 0.0
 
 
 def _ours(folder: Path, dtype: str, options: MusicgenSpeedOptions, n: int) -> Callable[[float], None]:
@@ -169,11 +165,6 @@ def _theirs(folder: Path, dtype: str, device: torch.device, n: int) -> Callable[
     return run
 
 
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def _bound(folder: Path, dtype: str, options: MusicgenSpeedOptions) -> float:
     """Return the least seconds that the steps can take on this machine."""
     engine = MusicGen(path=folder, device=options.device, dtype=dtype)._engine
@@ -184,21 +175,10 @@ def _bound(folder: Path, dtype: str, options: MusicgenSpeedOptions) -> float:
     size = 2**28
     source = torch.randn(size // 4, device=engine.device)
     matrix = torch.randn(2048, 2048, device=engine.device).to(engine.dtype)
-    reading = size / _best(lambda: source.sum(), engine.device)
-    multiplying = 2 * 2048**3 / _best(lambda: matrix @ matrix, engine.device)
+    reading = size / shortest(lambda: source.sum(), 10, engine.device)
+    multiplying = 2 * 2048**3 / shortest(lambda: matrix @ matrix, 10, engine.device)
     by_memory = (weights + tables) * engine.dtype.itemsize / reading
     return steps * max(by_memory, 2 * weights * rows / multiplying)
-
-
-def _best(run: Callable[[], object], device: torch.device) -> float:
-    times = []
-    for _ in range(10):
-        _wait(device)
-        started = time.perf_counter()
-        run()
-        _wait(device)
-        times.append(time.perf_counter() - started)
-    return min(times)
 
 
 def _precision(folder: Path, dtype: str, options: MusicgenSpeedOptions) -> dict[str, float]:

@@ -20,10 +20,8 @@ a reference as long as a candidate. Reading and resampling of files is left out 
 
 import json
 import math
-import resource
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy import stats
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -38,7 +37,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from rerank.audio import Audio
 from rerank.data import Prompt
 from rerank.errors import InvalidInput, RerankError
-from rerank.eval.machine import machine
+from rerank.eval.speed.machine import machine
+from rerank.eval.speed.timing import shortest
 from rerank.generators.synth import Synth
 from rerank.models.cmi import RewardModel
 from rerank.models.device import has_fast_bfloat16, resolve_device
@@ -127,9 +127,9 @@ def _noise(duration: float, seed: int) -> Audio:
 
 def _loading(folder: Path, device: str) -> dict[str, Any]:
     code = (
-        "import json, numpy, sys, time; import rerank, torch; import rerank.rewards.cmi_rm\n"
-        "from rerank.eval.reward_speed import peak_memory as peak\n"
-        "before, started = peak(), time.perf_counter()\n"
+        "import json, numpy, psutil, sys, time; import rerank, torch; import rerank.rewards.cmi_rm\n"
+        "from rerank.eval.speed.timing import peak_memory as peak\n"
+        "before, started = psutil.Process().memory_info().rss, time.perf_counter()\n"
         f"reward = rerank.load_reward('cmi-rm', path=sys.argv[1], device={device!r}, precision='float32')\n"
         "seconds = time.perf_counter() - started\n"
         "reward.score(reward.prepare(rerank.Prompt('piano')), [rerank.Audio(numpy.zeros((1, 24000), 'float32'), 24000)])\n"
@@ -141,29 +141,6 @@ def _loading(folder: Path, device: str) -> dict[str, Any]:
     seconds, memory = json.loads(found.stdout)
     weights = (folder / "model.safetensors").stat().st_size
     return {"loading": round(seconds, 2), "loading, peak memory by weights": round(memory / weights, 2)}
-
-
-def peak_memory() -> int:
-    """Return the peak resident set of this process in bytes.
-
-    On Linux that of `getrusage` may be that of the process which started this one.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        lines = status.read_text(encoding="utf-8").splitlines()
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def _best(run: Callable[[], Any], repeats: int) -> float:
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        run()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - started)
-    return min(times)
 
 
 def _official(
@@ -179,9 +156,9 @@ def _official(
                 group = audio[start : start + GROUP]
                 _official_group(model, prompt, [reference] * len(group), group, device)
 
-    metrics = {"official": round(_best(lambda: run(False), options.repeats), 3)}
+    metrics = {"official": round(shortest(lambda: run(False), options.repeats, device), 3)}
     if device.type == "cuda":
-        metrics["official, autocast"] = round(_best(lambda: run(True), options.repeats), 3)
+        metrics["official, autocast"] = round(shortest(lambda: run(True), options.repeats, device), 3)
     return metrics
 
 
@@ -215,7 +192,7 @@ def _ours(
     packed = {torch.ops.mkldnn._linear_pointwise: _packed_flops}
     with FlopCounterMode(display=False, custom_mapping=packed) as counter:
         run()
-    seconds = _best(run, options.repeats)
+    seconds = shortest(run, options.repeats, reward.device)
     bound = counter.get_total_flops() / _rate(reward)
     return {
         precision: round(seconds, 3),
@@ -238,8 +215,10 @@ def _rate(reward: CmiReward) -> float:
     image = torch.randn(1, 512, 64, 512, device=reward.device).to(dtype, memory_format=torch.channels_last)
     kernel = torch.randn(512, 512, 3, 3, device=reward.device).to(dtype, memory_format=torch.channels_last)
     with torch.inference_mode():
-        product = 2 * size**3 / _best(lambda: matrix @ matrix, 10)
-        convolution = 2 * image.numel() * 512 * 9 / _best(lambda: F.conv2d(image, kernel, padding=1), 5)
+        product = 2 * size**3 / shortest(lambda: matrix @ matrix, 10, reward.device)
+        convolution = (
+            2 * image.numel() * 512 * 9 / shortest(lambda: F.conv2d(image, kernel, padding=1), 5, reward.device)
+        )
     return max(product, convolution)
 
 
@@ -257,11 +236,23 @@ def _compare(
     exact = found.pop("float32")
     metrics: dict[str, Any] = {"spread of the rewards": dict(zip(_AXES, exact.std(0).round(4).tolist(), strict=True))}
     for precision, rounded in found.items():
-        difference = np.abs(rounded - exact)
         for column, axis in enumerate(_AXES):
-            metrics[f"{precision}, {axis}"] = {
-                "largest difference": round(float(difference[:, column].max()), 4),
-                "mean difference": round(float(difference[:, column].mean()), 4),
-                "Kendall's tau": round(float(stats.kendalltau(exact[:, column], rounded[:, column]).statistic), 4),
-            }
+            metrics[f"{precision}, {axis}"] = apart(exact[:, column], rounded[:, column])
     return metrics
+
+
+def apart(exact: NDArray[np.float64], rounded: NDArray[np.float64]) -> dict[str, float]:
+    """Return how far rewards are from those in float32, and how alike they rank.
+
+    Shape:
+        exact, rounded: `[candidates]`
+
+    >>> apart(np.array([1.0, 2.0, 4.0]), np.array([1.0, 2.5, 4.25]))
+    {'largest difference': 0.5, 'mean difference': 0.25, "Kendall's tau": 1.0}
+    """
+    difference = np.abs(rounded - exact)
+    return {
+        "largest difference": round(float(difference.max()), 4),
+        "mean difference": round(float(difference.mean()), 4),
+        "Kendall's tau": round(float(stats.kendalltau(exact, rounded).statistic), 4),
+    }
