@@ -1,4 +1,4 @@
-"""What the command line prints for people: columns, on a terminal no wider than it is, elsewhere with names in full."""
+"""What the command line prints for people: columns with short names, on a terminal no wider than it is."""
 
 import os
 import re
@@ -186,13 +186,13 @@ class _Names:
 
 
 def _names(paths: Sequence[Path | None], missing: str = "") -> _Names:
-    """Return the names of paths: in full, or on a terminal without the folder that they share.
+    """Return the names of paths, without the folder that they share.
 
     `missing` stands for a path that is None, where there are others; without others there is nothing to name.
     """
     full = [str(path) for path in paths if path is not None]
     folder = ""
-    if sys.stdout.isatty() and full:
+    if full:
         parents = {os.path.dirname(path) for path in full}
         if all(parents) and len({os.path.isabs(parent) for parent in parents}) == 1:
             folder = os.path.commonpath(parents)
