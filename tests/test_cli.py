@@ -390,6 +390,16 @@ def test_ctrl_c_before_anything_is_finished(plugged: Path) -> None:
     assert "Traceback" not in stderr
 
 
+def test_ctrl_c_while_a_module_is_imported_has_the_same_status(plugged: Path) -> None:
+    """Python notes one that comes in code that was text, and would end itself by the signal though it was caught."""
+    install(plugged, "text-package", generators="text = text_package:made")
+    (plugged / "text_package.py").write_text("exec('raise KeyboardInterrupt')\n")
+    process = in_process(plugged, "generate", "piano", "--generator", "text", *TOYS)
+    stdout, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stdout) == (130, "")
+    assert stderr == "error: interrupted; nothing more was ranked, and what was written stays\n"
+
+
 def test_the_module_runs_as_the_command(plugged: Path) -> None:
     process = in_process(plugged, "--version")
     assert process.communicate(timeout=30)[0] == f"rerank {rerank.__version__}\n"

@@ -123,6 +123,12 @@ def test_the_list_of_models_is_short_and_one_of_them_is_told_in_full(plugged: Pa
         assert fact in told
 
 
+@pytest.mark.parametrize("command", ["", "generate", "rank", "score", "show", "export", "models", "eval agreement"])
+def test_help_fits_a_terminal_of_80_columns(plugged: Path, command: str) -> None:
+    told = "\n".join(on_terminal(plugged, 80, *command.split(), "--help"))
+    assert f"Usage: rerank {command}".rstrip() in told and "…" not in told
+
+
 def test_elsewhere_than_on_a_terminal_nothing_is_shortened(capsys: pytest.CaptureFixture[str]) -> None:
     name = "folder/" * 40 + "take.wav"
     print_columns([Column("rank", ["1", "10"], number=True), Column("file", [name, "b"])])

@@ -82,15 +82,15 @@ def test_there_are_commands() -> None:
     assert len(COMMANDS) >= 5
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_each_command_runs(command: str, folder: Path) -> None:
-    arguments = [
-        str(path)
-        for word in shlex.split(command)[1:]
-        for path in (sorted(folder.glob(word)) if "*" in word else [word])
-    ]
-    done = CliRunner().invoke(app, arguments)
-    assert done.exit_code == 0, done.output
+def test_the_commands_run_one_after_the_other(folder: Path) -> None:
+    for command in COMMANDS:
+        arguments = [
+            str(path)
+            for word in shlex.split(command)[1:]
+            for path in (sorted(folder.glob(word)) if "*" in word else [word])
+        ]
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 0, f"{command}: {done.output}"
 
 
 REPORTS = re.findall(r"`rerank (eval [\w-]+)` \(kept in \[docs/([\w-]+)\.json\]", README)
