@@ -151,8 +151,13 @@ def shown(text: str) -> str:
     return re.sub(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", "?", text)
 
 
+def has_width() -> bool:
+    """Return whether lines have an end: on a terminal, and where COLUMNS says so."""
+    return sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal()
+
+
 def _width() -> int:
-    if not sys.stdout.isatty():
+    if not has_width():
         return _ENDLESS
     from rich.console import Console
 
@@ -161,7 +166,7 @@ def _width() -> int:
 
 def _title(axis: str) -> str:
     """Return the name of an axis as a title: on a terminal, the reward model and its axis one above the other."""
-    return re.sub(r"\.(?=[^.]*$)", ".\n", axis) if sys.stdout.isatty() else axis
+    return re.sub(r"\.(?=[^.]*$)", ".\n", axis) if has_width() else axis
 
 
 def _parts(left: Sequence[Column], axes: Sequence[Column], right: Sequence[Column]) -> Iterator[list[Column]]:
