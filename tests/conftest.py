@@ -1,6 +1,7 @@
 """A toy generator and a toy reward model: numpy only, a few milliseconds a candidate, installed as a plugin on demand."""
 
 import logging
+import signal
 import time
 import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -16,6 +17,9 @@ from rerank.protocols import Axis, Condition, GeneratorInfo, Progress, RewardInf
 from rerank.threads import wait_passively
 
 wait_passively()  # tests run beside each other, and start processes of their own
+
+# a shell lets what it starts in the background ignore Ctrl-C, and so would the processes that tests start
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # how long one example takes says nothing on a busy machine
 hypothesis.settings.register_profile("rerank", deadline=None)
