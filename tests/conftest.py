@@ -26,6 +26,12 @@ SAMPLE_RATE = 16_000
 
 
 @pytest.fixture(autouse=True)
+def _no_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables are as wide as they need to be, whatever the terminal of whoever runs the tests is."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
+@pytest.fixture(autouse=True)
 def _own_logging() -> Iterator[None]:
     """Undo what a command sets up for its messages, which would else reach the tests after it."""
     logger = logging.getLogger("rerank")

@@ -52,7 +52,7 @@ def test_rank_takes_a_folder_and_names_what_cannot_be_read(folder: Path) -> None
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1] == ("error: 2 of 6 files cannot be read: takes/empty.wav, takes/text.flac")
     assert [line.split()[-1] for line in result.stdout.splitlines()[1:5]] == [
-        str(one.source) for one in rerank.rank(takes_in(folder), "piano", reward="toy")
+        Path(str(one.source)).name for one in rerank.rank(takes_in(folder), "piano", reward="toy")
     ]
     assert "set aside: takes/empty.wav: cannot be read: takes/empty.wav is empty" in result.stdout
     written = rows("out.csv")
@@ -68,7 +68,8 @@ def takes_in(folder: Path) -> list[str]:
 def test_score_takes_a_folder_and_names_what_cannot_be_read(folder: Path) -> None:
     result = call("score", str(folder), "--prompt", "piano", *TOYS, "--csv", "out.csv")
     assert result.exit_code == 1
-    assert [line.split()[-1] for line in result.stdout.splitlines()] == ["file", *takes_in(folder)]
+    names = [Path(take).name for take in takes_in(folder)]
+    assert [line.split()[-1] for line in result.stdout.splitlines()] == ["file", *names, "takes"]
     lines = result.stderr.splitlines()
     assert lines[0].startswith("not scored: takes/empty.wav is empty")
     assert lines[1].startswith("not scored: cannot read takes/text.flac")
@@ -176,17 +177,17 @@ def test_a_table_holds_names_that_are_no_text() -> None:
 
 def test_a_run_is_ranked_again_for_its_own_prompt() -> None:
     call(*MAKE, "-n", "4", "-o", "run")
-    before = Path("run/ranking.json").read_bytes()
+    expected = rerank.load("run").reweight({"alignment": 1})
     result = call("rank", "run", "--weight", "alignment=1", "--json")
     document = json.loads(result.stdout)
-    expected = rerank.load("run").reweight({"alignment": 1})
     assert [entry["index"] for entry in document["candidates"]] == [one.index for one in expected]
     assert document["settings"]["weights"] == {"musicality": 0.0, "alignment": 1.0}
-    assert Path("run/ranking.json").read_bytes() == before
+    assert Path("run/ranking.json").read_text(encoding="utf-8") == result.stdout
     assert "leave out prompt" in refused("rank", "run", "--prompt", "other")
-    table = call("rank", "run", "--rule", "rank", "-o", "run").stdout
-    assert table.endswith("written to run\n") and "run/candidates/00" in table
-    assert json.loads(Path("run/ranking.json").read_text())["settings"]["rule"] == "rank"
+    table = call("rank", "run", "--rule", "rank", "-o", "copy").stdout
+    assert table.endswith("written to copy\n") and "files in copy/candidates" in table
+    rules = [json.loads(Path(name, "ranking.json").read_text())["settings"]["rule"] for name in ("run", "copy")]
+    assert rules == ["mean", "rank"] and rerank.load("copy").best.path == Path("copy/candidates/000-seed0.flac")
 
 
 def test_another_reward_model_adds_its_axes_to_a_run(plugged: Path) -> None:
@@ -196,7 +197,7 @@ def test_another_reward_model_adds_its_axes_to_a_run(plugged: Path) -> None:
         "def second():\n    toy = ToyReward()\n    toy.info = replace(toy.info, name='second')\n    return toy\n"
     )
     call(*MAKE, "-n", "3", "-o", "run")
-    result = call("rank", "run", "--reward", "second", "-o", "run")
+    result = call("rank", "run", "--reward", "second")
     axes = [f"{model}.{axis}" for model in ("toy", "second") for axis in ("musicality", "alignment")]
     assert result.stdout.splitlines()[0].split() == ["rank", "combined", *axes, "seed", "file"]
     both = call("score", "run/candidates/000-seed0.flac", "--prompt", "slow piano", *TOYS, "--reward", "second")

@@ -29,8 +29,8 @@ def run() -> str:
 def test_a_stored_run_is_shown_as_it_was_printed(run: str) -> None:
     made = call(*MAKE, "-n", "4", "-o", "other", "--lyrics", "la\nla").stdout.replace("other/", "run/").splitlines()
     lines = call("show", run).stdout.splitlines()
-    assert lines[-5:] == made[:5]
-    told = {line.split()[0]: " ".join(line.split()[1:]) for line in lines[:-5]}
+    assert lines[-6:] == made[:6]
+    told = {line.split()[0]: " ".join(line.split()[1:]) for line in lines[:-6]}
     assert told == {
         "prompt": "slow piano",
         "lyrics": "la la",
@@ -38,7 +38,7 @@ def test_a_stored_run_is_shown_as_it_was_printed(run: str) -> None:
         "generator": "toy",
         "reward": "toy; mean of musicality 0.50, alignment 0.50",
     }
-    assert call("show", "run/ranking.json").stdout.splitlines()[-4:] == lines[-4:]
+    assert call("show", "run/ranking.json").stdout.splitlines()[-5:] == lines[-5:]
 
 
 def test_the_document_of_a_stored_run_is_printed_exactly(run: str) -> None:

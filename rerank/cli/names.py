@@ -1,13 +1,12 @@
 """`rerank models` and `rerank plugins`: what can be named."""
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rerank.cli import complete
-from rerank.cli.tables import Column, print_columns, shown
+from rerank.cli.tables import Column, has_width, print_columns, shown
 from rerank.errors import RerankError, UnknownName
 
 if TYPE_CHECKING:
@@ -49,12 +48,12 @@ def plugins() -> None:
 def print_models(generators: "Sequence[Entry]", rewards: "Sequence[Entry]") -> None:
     """Print what can be named: generators, then reward models, then what is broken."""
     for title, entries in (("generator", generators), ("reward model", rewards)):
-        if sys.stdout.isatty():
+        if has_width():
             _print_grouped(title, entries)
         else:
             print_columns(_columns(title, entries, full=True))
     _print_problems([*generators, *rewards])
-    if sys.stdout.isatty():
+    if has_width():
         typer.echo("Weights that are not here are downloaded when they are first used.")
         typer.echo("`rerank models NAME` says more of one: its axes, its options and what they mean.")
 

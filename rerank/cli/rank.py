@@ -64,9 +64,9 @@ def rank(
 ) -> None:
     """Rank audio made elsewhere for a prompt, or a run again.
 
-    FILE may be the folder of a run: it is ranked again for its own prompt,
-    and stays as it is unless -o names it. Under other weights, filters or
-    another rule nothing is scored again; --reward adds axes to it.
+    FILE may be the folder of a run: it is ranked again for its own prompt, and
+    its ranking.json replaced when all is done, or DIR gets a copy. Under other
+    weights or another rule nothing is scored again; --reward adds axes to it.
 
     Where a manifest gives several prompts, each has a ranking of its own.
     Files that cannot be read are named at the end; the exit status is then 1.
@@ -79,6 +79,7 @@ def rank(
     check_csv(csv, overwrite)
     is_run = len(files) == 1 and os.path.isfile(os.path.join(files[0], "ranking.json"))
     default = None if is_run else "auto"
+    place = files[0] if is_run and output is None else output
     chosen: dict[str, Any] = {
         "reward": choices.rewards(reward, reward_path, reward_cache, reward_option, default=default),
         "weights": choices.weights(weight),
@@ -97,8 +98,8 @@ def rank(
         (parts, files[0]) if is_run else next((one, [take.path for take in found]) for one, found in groups.items())
     )
     with progress_bar() as on_progress:
-        ranking = rerank.rank(audio, choices.read(asked), output=output, on_progress=on_progress, **chosen)
-    finish(ranking, output, as_json, csv)
+        ranking = rerank.rank(audio, choices.read(asked), output=place, on_progress=on_progress, **chosen)
+    finish(ranking, place, as_json, csv)
 
 
 def _rank_each(groups: "dict[PromptParts, list[Take]]", chosen: dict[str, Any], output: str | None) -> "Outcomes":

@@ -1,4 +1,4 @@
-"""What the command line prints for people: columns, on a terminal no wider than it is, elsewhere with names in full."""
+"""What the command line prints for people: columns with short names, on a terminal no wider than it is."""
 
 import os
 import re
@@ -151,8 +151,13 @@ def shown(text: str) -> str:
     return re.sub(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", "?", text)
 
 
+def has_width() -> bool:
+    """Return whether lines have an end: on a terminal, and where COLUMNS says so."""
+    return sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal()
+
+
 def _width() -> int:
-    if not sys.stdout.isatty():
+    if not has_width():
         return _ENDLESS
     from rich.console import Console
 
@@ -161,7 +166,7 @@ def _width() -> int:
 
 def _title(axis: str) -> str:
     """Return the name of an axis as a title: on a terminal, the reward model and its axis one above the other."""
-    return re.sub(r"\.(?=[^.]*$)", ".\n", axis) if sys.stdout.isatty() else axis
+    return re.sub(r"\.(?=[^.]*$)", ".\n", axis) if has_width() else axis
 
 
 def _parts(left: Sequence[Column], axes: Sequence[Column], right: Sequence[Column]) -> Iterator[list[Column]]:
@@ -186,13 +191,13 @@ class _Names:
 
 
 def _names(paths: Sequence[Path | None], missing: str = "") -> _Names:
-    """Return the names of paths: in full, or on a terminal without the folder that they share.
+    """Return the names of paths, without the folder that they share.
 
     `missing` stands for a path that is None, where there are others; without others there is nothing to name.
     """
     full = [str(path) for path in paths if path is not None]
     folder = ""
-    if sys.stdout.isatty() and full:
+    if full:
         parents = {os.path.dirname(path) for path in full}
         if all(parents) and len({os.path.isabs(parent) for parent in parents}) == 1:
             folder = os.path.commonpath(parents)
