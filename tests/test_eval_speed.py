@@ -64,8 +64,9 @@ def test_sleep_is_measured_where_it_is_slept(sleepers: None) -> None:
     assert (report["generator"], report["reward"], report["version"]) == ("sleepy", "drowsy", "7")
     assert [(one.done, one.total) for one in seen] == [(0, 3), (1, 3), (2, 3), (3, 3)]
 
-    assert metrics["generation"] >= n * MAKING
-    assert metrics["rewarding"] >= READING + n * HEARING
+    rounding = 0.006  # of a figure with two digits
+    assert metrics["generation"] > n * MAKING - rounding
+    assert metrics["rewarding"] > READING + n * HEARING - rounding
     assert 0 < metrics["import"] < metrics["cold start"]
     assert metrics["cold start"] > metrics["generation"] + metrics["rewarding"]
     assert metrics["share of rewarding"] == pytest.approx(metrics["rewarding"] / metrics["cold start"], abs=0.001)
@@ -73,7 +74,7 @@ def test_sleep_is_measured_where_it_is_slept(sleepers: None) -> None:
 
     counted = metrics["rewarding by number of candidates"]
     assert list(counted) == [1, 2, 5, 10], "up to four times as many as in a run"
-    assert all(seconds >= READING + count * HEARING for count, seconds in counted.items())
+    assert all(seconds > READING + count * HEARING - rounding for count, seconds in counted.items())
     assert metrics["rewarding, the prompt"] == pytest.approx(READING, rel=0.5)
     assert metrics["rewarding, each candidate"] == pytest.approx(HEARING, rel=0.5)
     ratio = n * (READING + HEARING) / (READING + n * HEARING)

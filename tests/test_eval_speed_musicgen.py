@@ -49,7 +49,8 @@ def test_sleep_is_measured_where_it_is_slept(folder: Path, monkeypatch: pytest.M
     dtypes = ["float32"] + ["bfloat16"] * has_fast_bfloat16()
     for dtype in dtypes:
         loop, batched, ours = (metrics[f"{way}, {dtype}"] for way in ("loop", "batched", "ours"))
-        assert loop >= OPTIONS.n * THEIRS and batched >= THEIRS and ours >= OURS
+        # figures have two digits
+        assert loop > OPTIONS.n * THEIRS - 0.01 and batched > THEIRS - 0.01 and ours > OURS - 0.01
         assert loop > 1.5 * batched, "one after another, the sleep comes for each candidate"
         for way, seconds in (("loop", loop), ("batched", batched)):
             assert metrics[f"ours, {dtype}, times as fast as {way}"] == pytest.approx(seconds / ours, rel=0.05)

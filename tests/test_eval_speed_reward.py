@@ -45,15 +45,15 @@ def test_sleep_is_measured_where_it_is_slept(tmp_path: Path, monkeypatch: pytest
     report = evaluate(write_models(tmp_path, SMALL, TOWERS), OPTIONS, lambda one: seen.append((one.done, one.total)))
     metrics = report["metrics"]
     precisions = ["float32"] + ["bf16"] * has_fast_bfloat16()
-    assert metrics["official"] >= 2 * OFFICIAL, "five candidates are two groups of four at most"
+    assert metrics["official"] > 2 * OFFICIAL - 0.001, "five candidates are two groups of four at most"
     for precision in precisions:
         ours = metrics[precision]
-        assert ours >= OURS
+        assert ours > OURS - 0.001
         ratio = metrics["official"] / ours
         assert metrics[f"{precision}, times as fast as official"] == pytest.approx(ratio, abs=0.01)
         bound = metrics[f"{precision}, bound"]
         assert metrics[f"{precision}, share of bound"] == pytest.approx(bound / ours, abs=0.002)
-        assert bound < ours - OURS, "the sleep is no work"
+        assert bound < ours - OURS + 0.002, "the sleep is no work"
     assert {f"bf16, {axis}" for axis in ("musicality", "alignment")} < set(metrics)
     steps = 2 + len(precisions) + 3
     assert seen == [(done, steps) for done in range(1, steps + 1)]
