@@ -8,7 +8,7 @@ from rerank.runs.stopping import CallbackFailed, Stop
 
 ProgressCallback = Callable[[Progress], None]
 
-Phase = Literal["generating", "rewarding"]
+Phase = Literal["generating", "reading", "rewarding"]
 
 _STEPS = 100  # of progress per candidate
 

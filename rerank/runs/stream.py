@@ -12,6 +12,7 @@ import contextlib
 import logging
 import math
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -24,7 +25,7 @@ from rerank.run_folder import RunFolder
 from rerank.runs.events import Ended, Event, Made, Scored, SetAside
 from rerank.runs.memory import RunMemory
 from rerank.runs.panel import Panel
-from rerank.runs.reporting import ProgressCallback, Reporter
+from rerank.runs.reporting import Phase, ProgressCallback, Reporter
 from rerank.runs.stopping import STOPS, CallbackFailed, Stop
 from rerank.scoring import Rewards, not_finite
 
@@ -69,7 +70,9 @@ class Run:
     ) -> None:
         self.stop = stop or Stop()
         self.report = Reporter(on_progress, self.stop, settings.n, known=len(known or {}))
-        self._generator = settings.generator
+        # a run that is ranked again makes nothing, whatever it was made by
+        self._generator = settings.generator if until_done is None else None
+        self._collecting: Phase = "reading" if self._generator is None else "generating"
         self._panel, self._filters, self._heard_before = panel, filters, heard_before
         self._memory = RunMemory(prompt, settings, folder, known or {}, until_done, panel.named)
         self._duplicates = Duplicates(filters.duplicate)
@@ -78,7 +81,7 @@ class Run:
         self._taken = 0  # candidates from the source
         self._scoring = False
         self._asked_for, self._failures = 0, list[str]()
-        self._seconds = {"generating": 0.0, "rewarding": 0.0}
+        self._seconds: dict[Phase, float] = defaultdict(float)
 
     def stream(self, source: Iterable[Candidate], duration: float | None = None) -> Iterator[Event]:
         """Collect candidates, have them scored, rank them, and yield what happens.
@@ -119,10 +122,10 @@ class Run:
                 yield from self._score(rest=True, until=time.monotonic() + _GRACE)
 
     def _collect_all(self, source: Iterable[Candidate], duration: float | None) -> Iterator[Event]:
-        self.report.begin("generating")
+        self.report.begin(self._collecting)
         for candidate in self._in_order(source):
             yield from self._collect(candidate, duration)
-            self.report.finished("generating", len(self._memory.candidates))
+            self.report.finished(self._collecting, len(self._memory.candidates))
             # those that the generator has finished come first: they would be lost to a stop while others are scored
             if self.report.ready <= self._taken:
                 yield from self._score()
@@ -149,7 +152,7 @@ class Run:
             started = time.perf_counter()
             with self.stop.interruptible():
                 candidate = next(upcoming, None)
-            self._seconds["generating"] += time.perf_counter() - started
+            self._seconds[self._collecting] += time.perf_counter() - started
             if candidate is None:
                 break
             self._taken += 1
