@@ -174,7 +174,7 @@ def load(
     unused: Collection[str] = (),
     classes: Mapping[str, type[transformers.PreTrainedModel]] | None = None,
 ) -> tuple[Any, str]:
-    """Return a pipeline with its weights, and their fingerprint.
+    """Return a pipeline with its weights, and their fingerprint with the version of diffusers, which is its code.
 
     Only safetensors are read, and no code comes with them but that of the installed packages.
 
@@ -218,7 +218,7 @@ def load(
             why = str(error) if isinstance(error, WeightsError) else one_line(error)
             raise WeightsError(f"cannot load the {kind} in {folder}: {why}") from error
     pipe.set_progress_bar_config(disable=True)
-    return pipe, fingerprint(files_of(folder, patterns))
+    return pipe, f"{fingerprint(files_of(folder, patterns))} diffusers {diffusers.__version__}"
 
 
 def _component(folder: Path, kind: type[transformers.PreTrainedModel], dtype: torch.dtype) -> Any:
