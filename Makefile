@@ -1,6 +1,6 @@
 # make demo    ten ranked takes for a prompt: make demo PROMPT="fast ska with trumpets"
 # make test    the tests
-# make check   everything that CI checks: format, lint, layers, types, tests
+# make check   everything that CI checks: format, lint, layers, types, tests and how much of the code they run
 # make format  put the code into shape
 # Each makes the virtual environment .venv first, where it is missing or older than what it is made from.
 # make integration   the generators that wrap a library, on the real libraries with random weights. Each library gets an
@@ -16,7 +16,7 @@ LIBRARIES := audiocraft stable-audio-tools
 INTEGRATION := $(LIBRARIES:%=integration-%)
 CPU_TORCH := --extra-index-url https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test check lint types format integration $(INTEGRATION)
+.PHONY: demo test check lint types coverage format integration $(INTEGRATION)
 
 demo: $(INSTALLED)
 	$(BIN)/rerank generate "$(PROMPT)" -n 10 --duration 10
@@ -24,7 +24,7 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -q
 
-check: lint types test
+check: lint types coverage
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
@@ -33,6 +33,9 @@ lint: $(INSTALLED)
 
 types: $(INSTALLED)
 	$(BIN)/mypy
+
+coverage: $(INSTALLED)
+	$(BIN)/python -m pytest -q --cov
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .

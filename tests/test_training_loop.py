@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from rerank.errors import InvalidInput, RerankError, WeightsError
 from rerank.protocols import Progress
-from rerank.training.loop import Loop, LoopOptions, OnProgress, Stage, claim
+from rerank.training.loop import Loop, LoopOptions, claim
+from rerank.training.recipe import OnProgress, Stage
 
 OPTIONS = LoopOptions(seed=3, checkpoint_every=2)
 STEPS = 9

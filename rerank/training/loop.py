@@ -12,10 +12,10 @@ import logging
 import math
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,56 +26,9 @@ from rerank.errors import InvalidInput, RerankError, WeightsError, one_line
 from rerank.files import make_folder, write_bytes
 from rerank.models.device import has_fast_bfloat16, resolve_device
 from rerank.protocols import Progress
+from rerank.training.recipe import OnProgress, Recipe, Stage
 
 log = logging.getLogger("rerank")
-
-OnProgress = Callable[[Progress], None]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A part of a training run.
-
-    Attributes:
-        name: that progress goes by.
-        steps: its length.
-        averaged: whether the running mean takes its weights in.
-    """
-
-    name: str
-    steps: int
-    averaged: bool = False
-
-
-class Recipe(Protocol):
-    """What is learnt, and from what."""
-
-    @property
-    def model(self) -> nn.Module:
-        """What is trained, and whose running mean is the result."""
-        ...
-
-    @property
-    def helpers(self) -> Mapping[str, nn.Module]:
-        """What is trained along with it and thrown away at the end, by name."""
-        ...
-
-    @property
-    def stages(self) -> Sequence[Stage]:
-        """The stages of the run, in order; at least one is averaged."""
-        ...
-
-    def learning_rate(self, step: int) -> float:
-        """Return the learning rate of a step."""
-        ...
-
-    def begin(self, stage: str, on_progress: OnProgress) -> None:
-        """Get ready for a step of this stage; called before each, so what is ready already must cost nothing."""
-        ...
-
-    def losses(self, stage: str, step: int) -> dict[str, Tensor]:
-        """Return the losses of a step by name, on the device of the model; their sum is made smaller."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ from rerank.models.mini import MiniAudioTower, build_mini
 from rerank.models.transformer import Tokens
 from rerank.models.vocabulary import Vocabulary
 from rerank.training.features import stored
-from rerank.training.loop import OnProgress, Stage, computing
+from rerank.training.loop import computing
 from rerank.training.losses import noisy_preference_loss, preference_loss, regression_loss
 from rerank.training.mini import dataset
 from rerank.training.mini.batches import Batches, Lessons, LyricsBatch, PairBatch, TowerBatch
@@ -34,6 +34,7 @@ from rerank.training.mini.clips import Clip, Parts, read_cached
 from rerank.training.mini.facts import audio_targets, spelling_targets, text_targets
 from rerank.training.mini.heads import FactHeads
 from rerank.training.mini.options import TrainOptions
+from rerank.training.recipe import OnProgress, Stage
 
 JOINT_RATE, JOINT_COSINE, COOL_DOWN = 0.7, 4000, 500
 """Learning rate of the later stages, relative to that of the towers; steps in which it would fall by a cosine; and last
@@ -47,7 +48,7 @@ SHORT_TEXT = 24
 
 
 class MiniRecipe:
-    """The recipe of `cmi-mini`, see `rerank.training.loop.Recipe`.
+    """The recipe of `cmi-mini`, see `rerank.training.recipe.Recipe`.
 
     Args:
         folder: that holds the data, and takes what the frozen audio tower makes of it.
