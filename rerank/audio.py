@@ -103,8 +103,8 @@ class Audio:
         """The samples. Where the audio stands for a file they are read from it now, and only the caller keeps them.
 
         Raises:
-            UnreadableAudio: the file cannot be read any more, or holds audio of another rate, length or number of
-                channels now.
+            UnreadableAudio: the file cannot be read any more, or is another one now: where its hash is known, one byte
+                is enough; else its rate, length and number of channels are compared.
         """
         if self._held is not None:
             return self._held
@@ -113,6 +113,8 @@ class Audio:
             return shared
         if self.path is None:
             raise UnreadableAudio("this audio is in no file any more: it was removed, or never stored")
+        if self._sha256 is not None and self._sha256 != self._digest():
+            raise UnreadableAudio(f"{self.path} has changed since it was stored: its SHA-256 differs; restore it")
         with codec.opened(self.path) as file:
             before, now = (
                 f"{one.channels} channels, {one.frames} samples, {one.sample_rate} Hz" for one in (self, file)

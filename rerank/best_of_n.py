@@ -61,7 +61,7 @@ def generate(
 
     Ctrl-C stops generating, and so do `stop` and a callback that raises KeyboardInterrupt, once or again and again: what
     is finished is scored, for at most a second, ranked and returned with the status "interrupted"; those that have no
-    reward by then are set aside. Without one finished candidate KeyboardInterrupt is raised.
+    reward by then are set aside. Without one finished candidate KeyboardInterrupt is raised; a `stop` gives an empty ranking.
 
     With an `output` the run is stored from its first moment, and nothing of it stays in memory. A run that was stopped,
     that failed, or whose process was killed is gone on with by `resume`. Where `output` holds an earlier run and
@@ -131,7 +131,7 @@ def generate(
             on_progress=on_progress,
         )
         made = making.candidates(source, followed, int(seed), missing, float(duration), run.report)
-        ranking = drained(run.stream(made, float(duration)), on_event)
+        ranking = drained(run.stream(made, float(duration)), on_event, run.stop)
         return _thinned(ranking, keep, folder)
 
 

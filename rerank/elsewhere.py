@@ -3,7 +3,6 @@
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -12,10 +11,10 @@ from rerank.data import Candidate, Prompt, check_whole
 from rerank.errors import InvalidInput, RerankError, RewardFailed, UnreadableAudio
 from rerank.filters import Filters
 from rerank.ranking import Ranking
-from rerank.registry import Choice, resolve
 from rerank.request import MAX_CANDIDATES, Request
 from rerank.rules import Rule
 from rerank.run_folder import opened
+from rerank.runs.again import rank_again
 from rerank.runs.events import EventCallback, drained
 from rerank.runs.panel import Panel, RewardChoice, check_known_axes, load_rewards, resolve_rewards
 from rerank.runs.provenance import settings_of
@@ -53,7 +52,8 @@ def rank(
 
     A run, as a `Ranking` or its folder, is ranked again for its own prompt: under other weights, filters or another rule
     nothing is scored again, and another reward model adds its axes to those that are known. With its own folder as
-    `output` its document is replaced, when all is done; until then it stays as it is, but for rewards that are new.
+    `output` its document is replaced when all is done. Where that is stopped (KeyboardInterrupt) or fails, it stays as it
+    was, but for rewards that are new, which are not asked for again.
 
     Args:
         audio: 1 to 1,024 pieces, each a path, an `Audio` or `(waveform, sample_rate)`; or a `Ranking`; or the folder of
@@ -68,17 +68,11 @@ def rank(
     """
     stored = _as_run(audio)
     if stored is not None:
-        return _rank_again(
-            stored,
-            Request.checked(stored.settings.n, top_k, weights, rule, filters, device),
-            {"prompt": prompt, "lyrics": lyrics, "reference": reference},
-            reward,
-            output,
-            overwrite,
-            Stop(stop),
-            on_progress,
-            on_event,
-        )
+        for name, part in (("prompt", prompt), ("lyrics", lyrics), ("reference", reference)):
+            if part is not None:
+                raise InvalidInput(f"a run is ranked again for its own prompt; leave out {name}, or rank its files")
+        request = Request.checked(stored.settings.n, top_k, weights, rule, filters, device)
+        return rank_again(stored, request, reward, output, overwrite, Stop(stop), on_progress, on_event)
     pieces = _several(audio)
     check_whole("the number of audio files", len(pieces), 1, MAX_CANDIDATES)
     request = Request.checked(len(pieces), top_k, weights, rule, filters, device)
@@ -100,7 +94,7 @@ def rank(
             stop=Stop(stop),
             on_progress=on_progress,
         )
-        return drained(run.stream(heard), on_event)
+        return drained(run.stream(heard), on_event, run.stop)
 
 
 @overload
@@ -213,61 +207,6 @@ def _readable(piece: AudioLike) -> Audio | RerankError:
         return as_audio(piece).loaded()
     except RerankError as error:
         return error
-
-
-def _rank_again(
-    stored: Ranking,
-    request: Request,
-    parts: Mapping[str, object],
-    reward: RewardChoice | None,
-    output: str | Path | None,
-    overwrite: bool,
-    stop: Stop,
-    on_progress: ProgressCallback | None,
-    on_event: EventCallback | None,
-) -> Ranking:
-    given = [name for name, part in parts.items() if part is not None]
-    if given:
-        raise InvalidInput(f"a run is ranked again for its own prompt; leave out {', '.join(given)}, or rank its files")
-    own = output is not None and any(
-        one.path is not None and os.path.realpath(one.path.parent.parent) == os.path.realpath(output)
-        for one in stored.candidates
-    )
-    sources = [one.audio for one in stored.candidates if one.audio] + [stored.prompt.reference]
-    with opened(output, overwrite=overwrite and not own, resume=own, made_from=sources) as folder:
-        same_filters = request.filters is None or request.filters.to_dict() == dict(stored.settings.filters)
-        chosen = resolve_rewards(reward) if reward is not None else [] if same_filters else _recorded(stored)
-        panel = Panel(load_rewards(chosen, request), stored.settings)
-        settings = settings_of(request, panel, stored.prompt, stored)
-        before = {axis: weight or 0.0 for axis, weight in panel.named(stored.settings.weights).items()}
-        until_done = replace(settings, weights={**dict.fromkeys(panel.axes, 0.0), **before}, rule=stored.settings.rule)
-        run = Run(
-            stored.prompt,
-            settings,
-            panel,
-            Filters.of(settings.filters),
-            folder=folder,
-            known={candidate.index: candidate for candidate in stored.candidates},
-            heard_before=same_filters,
-            # nobody works on a run that this one has claimed
-            until_done=(until_done, "interrupted" if stored.status == "running" else stored.status),
-            stop=stop,
-            on_progress=on_progress,
-        )
-        return drained(run.stream((), stored.settings.duration), on_event)
-
-
-def _recorded(stored: Ranking) -> list[object]:
-    """Return the reward models of a run, for candidates that other filters let in; those that have no name are left."""
-    if all(one.rewards or one.audio is None for one in stored.candidates):
-        return []
-    found: list[object] = []
-    for record in stored.settings.rewards:
-        try:
-            found.append(resolve("reward", Choice(record["name"], dict(record.get("options", {})))))
-        except RerankError as error:
-            logger.warning("%s cannot be asked about candidates that are let in now: %s", record["name"], error)
-    return found
 
 
 def _piece(index: int, piece: AudioLike, *, stored: bool) -> Candidate:

@@ -34,6 +34,7 @@ from rerank.filters import Filters
 from rerank.names.entry import Entry
 from rerank.protocols import Progress
 from rerank.ranking import Ranking
+from rerank.runs.events import Event, Made, Scored
 from tests.conftest import ROOT, ToyGenerator, ToyReward, notes
 
 
@@ -384,8 +385,73 @@ def test_what_a_generator_has_finished_is_taken_before_anything_is_scored() -> N
 
     found = generate(12, generator=AtOnce(), on_progress=interrupt("rewarding", 0.01))
     assert len(found.candidates) == 12 and found.status == "interrupted"
-    found = generate(12, on_progress=interrupt("rewarding", 0.01))
-    assert len(found.candidates) == 4, "one by one, the first group is scored as soon as it is there"
+    found = generate(12, generator=ToyGenerator(pause=0.1), on_progress=interrupt("rewarding", 0.01))
+    assert len(found.candidates) == len(found) == 4, "one by one, the first group is scored as soon as it is there"
+
+
+def test_what_is_made_does_not_wait_in_memory_for_a_generator_that_promises_more() -> None:
+    class Promising(ToyGenerator):
+        def generate(self, *args: Any, **options: Any) -> Any:
+            for candidate in super().generate(*args):
+                options["on_progress"](Progress("generating", 1, 1))
+                yield candidate
+
+    events: list[Event] = []
+    generate(200, generator=Promising(), reward=ToyReward(), on_event=events.append)
+    waits = [
+        sum(isinstance(one, Made) for one in events[:place])
+        for place, one in enumerate(events)
+        if isinstance(one, Scored)
+    ]
+    assert waits[0] <= 70, "the first is scored long before the last is made"
+
+
+def test_a_callback_for_events_may_ask_to_stop_and_an_error_of_it_is_the_callers() -> None:
+    def press(event: Event) -> None:
+        if isinstance(event, Made) and event.candidate.index == 3:
+            raise KeyboardInterrupt
+
+    found = generate(9, on_event=press)
+    assert found.status == "interrupted" and len(found) == 4
+
+    def broken(event: Event) -> None:
+        raise ZeroDivisionError("in the callback")
+
+    with pytest.raises(ZeroDivisionError, match="in the callback"):
+        generate(9, on_event=broken)
+
+
+def test_a_generator_that_batches_by_itself_loses_one_seed_for_one_failure() -> None:
+    class Batching(ToyGenerator):
+        def generate(self, prompt: Prompt, seeds: Any, *args: Any, **options: Any) -> Any:
+            if 2 in seeds[:4]:
+                raise RuntimeError("no ideas")
+            return super().generate(prompt, seeds[:4], *args, **options)
+
+    found = generate(8, generator=Batching())
+    assert [one.index for one in found.set_aside] == [2] and len(found) == 7
+
+
+def test_a_generator_that_wants_to_end_the_program_costs_its_candidate() -> None:
+    class Ending(ToyGenerator):
+        def generate(self, prompt: Prompt, seeds: Any, *args: Any, **options: Any) -> Any:
+            for candidate in super().generate(prompt, seeds, *args, **options):
+                if candidate.seed == 1:
+                    raise SystemExit(3)
+                yield candidate
+
+    found = generate(3, generator=Ending())
+    assert [one.set_aside for one in found.set_aside] == ["generation failed: SystemExit: 3"]
+
+
+def test_a_reward_model_that_wants_to_end_the_program_leaves_a_document(tmp_path: Path) -> None:
+    class Ending(ToyReward):
+        def score(self, prepared: float, audio: Any) -> list[dict[str, float | None]]:
+            raise SystemExit(3)
+
+    with pytest.raises(SystemExit):
+        generate(3, reward=Ending(), output=tmp_path / "run")
+    assert document(tmp_path / "run")["status"] == "failed"
 
 
 def test_progress_only_goes_up_through_failures() -> None:

@@ -155,7 +155,7 @@ def test_other_filters_let_in_and_keep_out(tmp_path: Path) -> None:
     made = stored(tmp_path)
     assert [one.set_aside_kind for one in made.set_aside] == ["silent"]
     found = rerank.rank(made, filters=Filters(silent=None, duplicate=None))
-    assert [one.set_aside for one in found.set_aside] == ["not scored: no reward model was asked about it"]
+    assert [one.set_aside for one in found.set_aside] == ["not scored: its reward model was not asked"]
     reward = ToyReward()
     found = rerank.rank(made, reward=reward, filters=Filters(silent=None, duplicate=None))
     assert (reward.scored, len(found)) == (1, 5)
@@ -201,7 +201,8 @@ def test_a_stop_or_a_failure_half_way_loses_nothing(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     loud = Loud()
-    assert rerank.rank(tmp_path, reward=loud, output=tmp_path, on_progress=press).status == "done"
+    with pytest.raises(KeyboardInterrupt):
+        rerank.rank(tmp_path, reward=loud, output=tmp_path, on_progress=press)
     after = json.loads((tmp_path / "ranking.json").read_text())
     assert ranks(after) == ranks(before) and after["status"] == "done", "the ranking stays until it is complete"
     asked, known = loud.scored, sum("loud.loudness" in one["rewards"] for one in after["candidates"])
@@ -213,11 +214,80 @@ def test_a_stop_or_a_failure_half_way_loses_nothing(tmp_path: Path) -> None:
         def score(self, prepared: float, audio: Any) -> list[dict[str, float | None]]:
             raise ZeroDivisionError
 
-    before = json.loads((tmp_path / "ranking.json").read_text())
+    whole = (tmp_path / "ranking.json").read_bytes()
     with pytest.raises(RewardFailed, match="failed on all 8 candidates"):
         rerank.rank(tmp_path, reward=Broken("broken"), output=tmp_path)
-    after = json.loads((tmp_path / "ranking.json").read_text())
-    assert ranks(after) == ranks(before)
+    assert (tmp_path / "ranking.json").read_bytes() == whole
+
+    class Stopping(Loud):
+        def score(self, prepared: float, audio: Any) -> list[dict[str, float | None]]:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rerank.rank(tmp_path, reward=Stopping("stopping"), filters=Filters(floors={"stopping.loudness": 9}), output=tmp_path)
+    assert (tmp_path / "ranking.json").read_bytes() == whole
+    assert generate_again(tmp_path).status == "done"
+
+
+def generate_again(folder: Path) -> rerank.Ranking:
+    chosen: dict[str, Any] = {"generator": ToyGenerator(change=spoil), "duration": 0.5}
+    return rerank.generate("piano", 10, reward=[ToyReward(), Loud()], output=folder, resume=True, **chosen)
+
+
+def test_candidates_without_their_first_reward_do_not_mix_with_those_that_have_it(tmp_path: Path) -> None:
+    class Picky(ToyReward):
+        def __init__(self, failing: bool) -> None:
+            super().__init__()
+            self.failing = failing
+
+        def _score(self, prepared: float, audio: Audio) -> dict[str, float | None]:
+            rewards = super()._score(prepared, audio)
+            if self.failing and round(rewards["musicality"] or 0.0, 6) in odd:
+                raise ValueError("odd")
+            return rewards
+
+    odd: set[float] = set()
+    whole = stored(tmp_path / "whole", 6, reward=Picky(False))
+    odd.add(round(whole.best.rewards["musicality"] or 0.0, 6))
+    made = stored(tmp_path / "run", 6, reward=Picky(True))
+    failed = [one for one in made.set_aside if one.set_aside_kind == "reward_failed"]
+    assert [one.index for one in failed] == [whole.best.index]
+    for again in (rerank.rank(made, weights={"alignment": 1}), rerank.rank(made, reward=Loud())):
+        assert {one.index: one.set_aside for one in again.set_aside}[failed[0].index] == failed[0].set_aside
+    mended = rerank.rank(made, reward=Picky(False))
+    assert [(one.index, one.combined) for one in mended] == [(one.index, one.combined) for one in whole]
+    resumed: dict[str, Any] = {"generator": ToyGenerator(change=spoil), "reward": Picky(True), "duration": 0.5, "resume": True}
+    assert rerank.generate("piano", 6, output=tmp_path / "run", **resumed).status == "done", "one failure is not all"
+
+
+def test_a_killed_run_is_scored_when_it_is_ranked(tmp_path: Path, plugged: Path) -> None:
+    stored(tmp_path, generator="toy", reward="toy")
+    document = json.loads((tmp_path / "ranking.json").read_text())
+    document["status"] = "running"
+    for entry in document["candidates"][2:]:
+        entry |= {"rewards": {}, "rank": None, "combined": None, "set_aside": None, "set_aside_kind": None}
+    (tmp_path / "ranking.json").write_text(json.dumps(document))
+    found = rerank.rank(tmp_path, output=tmp_path)
+    assert len(found) == 5 and found.status == "interrupted"
+
+
+def test_a_take_that_was_changed_is_not_judged_as_what_it_was(tmp_path: Path) -> None:
+    made = stored(tmp_path)
+    changed = made.best
+    assert changed.path is not None
+    notes(np.random.default_rng(99), 0.5).save(changed.path)
+    found = rerank.rank(tmp_path, reward=Loud())
+    assert {one.index: one.set_aside_kind for one in found.set_aside}[changed.index] == "unreadable"
+    with pytest.raises(UnreadableAudio, match="has changed since it was stored"):
+        rerank.load(tmp_path).best.save(tmp_path / "copy.wav")
+
+
+def test_a_part_of_a_run_does_not_replace_it(tmp_path: Path) -> None:
+    stored(tmp_path)
+    before = contents(tmp_path)
+    with pytest.raises(InvalidInput, match="has other candidates than this ranking; load it again"):
+        rerank.rank(rerank.load(tmp_path).first(2), output=tmp_path)
+    assert contents(tmp_path) == before
 
 
 def test_a_reward_model_of_the_same_name_must_be_the_same(tmp_path: Path) -> None:
@@ -241,7 +311,7 @@ def test_a_take_that_is_gone_costs_itself(tmp_path: Path) -> None:
     assert [(one.index, one.set_aside_kind) for one in found.set_aside if one.set_aside_kind != "silent"] == [
         (gone.index, "unreadable")
     ]
-    assert "no such audio file" in (next(one.set_aside for one in found.set_aside if one.index == gone.index) or "")
+    assert "no such file" in (next(one.set_aside for one in found.set_aside if one.index == gone.index) or "")
 
 
 def test_audio_that_was_only_in_memory_is_said_to_be_gone(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from rerank.data import Candidate
 from rerank.ranking import Ranking
+from rerank.runs.stopping import Stop
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,15 @@ Event = Made | Scored | SetAside | Ended
 EventCallback = Callable[[Event], None]
 
 
-def drained(events: Iterator[Event], on_event: EventCallback | None) -> Ranking:
-    """Take all events of a run and return its ranking."""
+def drained(events: Iterator[Event], on_event: EventCallback | None, stop: Stop) -> Ranking:
+    """Take all events of a run and return its ranking; KeyboardInterrupt from the callback asks for a stop."""
     with contextlib.closing(cast(Any, events)):
         for event in events:
             if on_event is not None:
-                on_event(event)
+                try:
+                    on_event(event)
+                except KeyboardInterrupt:
+                    stop.ask()
             if isinstance(event, Ended):
                 return event.ranking
     raise AssertionError("a run ends with an Ended event")

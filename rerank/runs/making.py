@@ -23,24 +23,27 @@ def candidates(
         RerankError: the generator yields something that cannot be attributed to its seed.
     """
     seeds = [seed + index for index in indices]
-    position = 0
+    position, together = 0, len(seeds)
     while position < len(seeds):
+        asked, start = seeds[position : position + together], position
         reason = "generation failed: the generator ended before it"
         try:
-            left = seeds[position:]
-            made = generator.generate(prompt, left, duration, on_progress=report.within(position, len(left)))
-            for due, candidate in zip(left, made, strict=False):
+            made = generator.generate(prompt, asked, duration, on_progress=report.within(position, len(asked)))
+            for due, candidate in zip(asked, made, strict=False):
                 yield _numbered(candidate, indices[position], due, generator.info)
                 position += 1
         except _BrokenPromise:
             raise
         # a generator is anybody's code: whatever it raises costs one candidate, which says so
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             logger.debug("generator %s failed on seed %d", generator.info.name, seeds[position], exc_info=True)
             reason = f"generation failed: {one_line(error)}"
-        if position < len(seeds):
-            yield Candidate(index=indices[position], seed=seeds[position], audio=None, set_aside=reason)
+        finished = position == start + len(asked)
+        if not finished and len(asked) == 1:
+            yield Candidate(index=indices[position], seed=asked[0], audio=None, set_aside=reason)
             position += 1
+        # which of several it failed on, only each alone tells
+        together = 1 if not finished and len(asked) > 1 else len(seeds)
 
 
 class _BrokenPromise(RerankError):

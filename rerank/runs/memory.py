@@ -24,8 +24,8 @@ class RunMemory:
         settings: of the run, as they will be stored.
         folder: to store to; None keeps everything in memory.
         known: candidates of an earlier session of the run, or of another ranking of it, by index.
-        until_done: for a run that is ranked again, the settings that its document has until that is done, and its
-            status.
+        before: the ranking of a run that is ranked again; until that is done, its document changes by new rewards only.
+        until_done: the settings that it has when there are some.
         named: gives rewards of known candidates the names that their axes have in this run.
 
     Attributes:
@@ -40,13 +40,16 @@ class RunMemory:
         settings: Settings,
         folder: RunFolder | None,
         known: Mapping[int, Candidate],
-        until_done: tuple[Settings, Status] | None,
+        before: Ranking | None,
+        until_done: Settings | None,
         named: Callable[[Mapping[str, float | None]], dict[str, float | None]],
     ) -> None:
         self.status: Status = "running"
         self.candidates: list[Candidate] = []
         self.known = {index: replace(one, rewards=named(one.rewards)) for index, one in known.items()}
-        self._prompt, self._settings, self._folder, self._until_done = prompt, settings, folder, until_done
+        self._prompt, self._settings, self._folder = prompt, settings, folder
+        self._before, self._until_done, self._named = before, until_done, named
+        self._stored_here: set[int] = set()  # places of candidates whose files this session wrote
         self._stored = 0  # how many of the candidates are on disk, if they go there
         self._written, self._took = 0.0, 0.0  # when the document was written last, and how long that took
 
@@ -73,7 +76,9 @@ class RunMemory:
         for place in range(self._stored, len(self.candidates)):
             candidate = self.candidates[place]
             if self._folder is not None and not candidate.is_removed:
-                self.candidates[place] = self._folder.stored(candidate)
+                stored = self.candidates[place] = self._folder.stored(candidate)
+                if stored is not candidate and stored.path is not None:
+                    self._stored_here.add(place)
             self._stored = place + 1
 
     def write(self, *, at_once: bool = False) -> None:
@@ -85,17 +90,40 @@ class RunMemory:
         started = time.monotonic()
         if self._folder is None or not (at_once or started - self._written >= self._took * (1 / _SHARE - 1)):
             return
+        if self._before is not None and not self._new_rewards():
+            return
         self._folder.write(self.ranking().to_dict(self._folder.place))
         self._written = time.monotonic()
         self._took = self._written - started
 
     def ranking(self) -> Ranking:
         """Return the ranking of what there is by now."""
-        settings, status = self._settings, self.status
-        if self._until_done is not None:
-            before, status = self._until_done
-            settings = settings if self.status == "done" else before
-        return Ranking.of(self._prompt, [*self.candidates, *self.known.values()], settings, status)
+        everything = [*self.candidates, *self.known.values()]
+        if self._before is None:
+            return Ranking.of(self._prompt, everything, self._settings, self.status)
+        # nobody works on a run that this one has claimed
+        status: Status = "interrupted" if self._before.status == "running" else self._before.status
+        if self.status == "done":
+            return Ranking.of(self._prompt, everything, self._settings, status)
+        new = self._new_rewards()
+        if not new or self._until_done is None:
+            return replace(self._before, status=status)
+        as_before = (
+            replace(one, rewards={**self._named(one.rewards), **new.get(one.index, {})})
+            for one in self._before.candidates
+        )
+        return Ranking.of(self._prompt, as_before, self._until_done, status)
+
+    def _new_rewards(self) -> dict[int, dict[str, float | None]]:
+        """Return the rewards that a run which is ranked again got in this session, by candidate."""
+        if self._before is None:
+            return {}
+        before = {one.index: self._named(one.rewards) for one in self._before.candidates}
+        new = {
+            one.index: {axis: reward for axis, reward in one.rewards.items() if axis not in before[one.index]}
+            for one in self.candidates
+        }
+        return {index: rewards for index, rewards in new.items() if rewards}
 
     def end(self, status: Status, reason: str) -> Ranking:
         """Store the document of a run that is over and return its ranking.
@@ -114,7 +142,8 @@ class RunMemory:
         folder = self._folder
         if folder is None:
             return self.ranking()
-        self.candidates = [_still_there(candidate) for candidate in self.candidates]
+        for place in self._stored_here:
+            self.candidates[place] = _still_there(self.candidates[place])
         ranking = self.ranking()
         ranking = ranking.stored_in(folder, complete=status == "done")
         if folder.place != folder.path:
@@ -123,8 +152,13 @@ class RunMemory:
 
     def keep(self, status: Status, reason: str) -> None:
         """Store what there is of a run that cannot go on, as far as that is possible, or leave no trace of nothing."""
-        if self._folder is not None and not self.has_audio():
+        if self._folder is not None and self._before is None and not self.has_audio():
             self._folder.abandon()
+            return
+        if self._before is not None:
+            with contextlib.suppress(Exception):
+                self.status = status
+                self.write(at_once=True)
             return
         # the disk may be what failed: then the first error tells more than the second
         with contextlib.suppress(Exception):
@@ -133,7 +167,7 @@ class RunMemory:
 
 def _still_there(candidate: Candidate) -> Candidate:
     """Return a candidate, without its path where somebody has deleted the file while the run went on."""
-    if candidate.path is None or candidate.sha256 is None or candidate.path.is_file():
+    if candidate.path is None or candidate.path.is_file():
         return candidate
     logger.warning("%s is gone: its rewards are kept, and it is listed without a file", candidate.path)
-    return without_file(candidate)
+    return replace(without_file(candidate), sha256=None)  # as if it had never been stored: resuming makes it again

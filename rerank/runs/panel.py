@@ -106,6 +106,15 @@ class Panel:
         """Return whether a reward is still to be asked for."""
         return any(axis not in rewards for info in self.infos for axis in self.named_axes(info))
 
+    def completes(self, rewards: Mapping[str, float | None]) -> bool:
+        """Return whether all axes are known once those that these rewards lack were asked for."""
+        asked = {axis for info in self.infos for axis in self.named_axes(info)}
+        return all(axis in rewards or axis in asked for axis in self.axes)
+
+    def has_judged(self, rewards: Mapping[str, float | None]) -> bool:
+        """Return whether one of the reward models that are asked has given a reward among these."""
+        return any(axis in rewards for info in self.infos for axis in self.named_axes(info))
+
     def asked_with(self, prompt: Prompt) -> "Asked":
         """Return what scores the candidates of a prompt."""
         return Asked(self, prompt)

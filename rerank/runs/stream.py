@@ -20,7 +20,7 @@ from rerank.audio import Audio, as_stored
 from rerank.data import Candidate, Prompt
 from rerank.errors import GenerationFailed, RerankError, RewardFailed, UnreadableAudio, one_line
 from rerank.filters import Duplicates, Filters, reward_fault, sound_fault
-from rerank.ranking import Settings, Status
+from rerank.ranking import Ranking, Settings, Status
 from rerank.run_folder import RunFolder
 from rerank.runs.events import Ended, Event, Made, Scored, SetAside
 from rerank.runs.memory import RunMemory
@@ -30,6 +30,9 @@ from rerank.runs.stopping import STOPS, CallbackFailed, Stop
 from rerank.scoring import Rewards, not_finite
 
 _GRACE = 0.8  # seconds in which what is finished is still scored after a stop
+
+_PATIENCE = 0.25  # seconds that a candidate waits for others before it is scored while more are being made
+_MOST_WAITING = 64  # candidates that are held in memory until they are scored
 
 _OF_FILTERS = {"not_finite", "silent", "clipped", "dc_offset", "short", "duplicate"}
 _OF_REWARDS = {"floor", "reward_failed", "reward_not_finite", "not_scored", "no_axis"}
@@ -48,8 +51,8 @@ class Run:
         folder: to store to; None keeps everything in memory.
         known: candidates of an earlier session of the run, or of another ranking of it, by index.
         heard_before: whether filters on the sound have looked at those, and need not again.
-        until_done: for a run that is ranked again, the settings that its document has until that is done, and its
-            status.
+        before: the ranking of a run that is ranked again; its document changes by new rewards only until that is done.
+        until_done: the settings that it has then.
         stop: asked whether to stop.
         on_progress: told how far each phase is.
     """
@@ -64,21 +67,25 @@ class Run:
         folder: RunFolder | None = None,
         known: Mapping[int, Candidate] | None = None,
         heard_before: bool = False,
-        until_done: tuple[Settings, Status] | None = None,
+        before: Ranking | None = None,
+        until_done: Settings | None = None,
         stop: Stop | None = None,
         on_progress: ProgressCallback | None = None,
     ) -> None:
         self.stop = stop or Stop()
         self.report = Reporter(on_progress, self.stop, settings.n, known=len(known or {}))
         # a run that is ranked again makes nothing, whatever it was made by
-        self._generator = settings.generator if until_done is None else None
+        self._generator = settings.generator if before is None else None
+        self._again = before is not None
         self._collecting: Phase = "reading" if self._generator is None else "generating"
         self._panel, self._filters, self._heard_before = panel, filters, heard_before
-        self._memory = RunMemory(prompt, settings, folder, known or {}, until_done, panel.named)
+        self._memory = RunMemory(prompt, settings, folder, known or {}, before, until_done, panel.named)
         self._duplicates = Duplicates(filters.duplicate)
         self._asked = panel.asked_with(prompt)
         self._waiting: list[tuple[int, Audio]] = []  # places of candidates that have no rewards yet
         self._taken = 0  # candidates from the source
+        self._waiting_since = 0.0
+        self._answers: list[tuple[int, tuple[Rewards, dict[str, str]]]] = []  # of those that wait, not yet taken
         self._scoring = False
         self._asked_for, self._failures = 0, list[str]()
         self._seconds: dict[Phase, float] = defaultdict(float)
@@ -93,7 +100,8 @@ class Run:
         Raises:
             GenerationFailed, UnreadableAudio: not one candidate can be heard.
             RewardFailed: a reward model broke its protocol, or failed on every candidate.
-            KeyboardInterrupt: a signal or a callback asked to stop before the first candidate.
+            KeyboardInterrupt: a signal or a callback asked to stop before the first candidate; or a run that is ranked
+                again was stopped, and stays as it was but for the rewards that are new.
             OutputError: the run cannot be stored.
         """
         status: Status = "done"
@@ -112,11 +120,12 @@ class Run:
     def _after(self, stop: BaseException) -> Iterator[Event]:
         """Have what is finished scored, if there is time, unless the stop came while some were being scored already."""
         memory = self._memory
-        if not memory.has_audio() and not self.stop.by_flag(stop):
+        if self._again or (not memory.has_audio() and not self.stop.by_flag(stop)):
             raise KeyboardInterrupt
         self.stop.heed()
         memory.store()
         logger.warning("interrupted: ranking the %d finished", len(memory.candidates) + len(memory.known))
+        self._keep_answers()
         if not self._scoring or not any(candidate.rewards for candidate in memory.candidates):
             with contextlib.suppress(*STOPS):
                 yield from self._score(rest=True, until=time.monotonic() + _GRACE)
@@ -126,8 +135,7 @@ class Run:
         for candidate in self._in_order(source):
             yield from self._collect(candidate, duration)
             self.report.finished(self._collecting, len(self._memory.candidates))
-            # those that the generator has finished come first: they would be lost to a stop while others are scored
-            if self.report.ready <= self._taken:
+            if self._pays():
                 yield from self._score()
         candidates = self._memory.candidates
         if not any(candidate.audio for candidate in candidates):
@@ -136,6 +144,15 @@ class Run:
             failed = sum(candidate.set_aside is not None for candidate in candidates)
             told = (len(candidates), self._generator, self._seconds["generating"], failed)
             logger.info("generated %d candidates with %s in %.2f s, %d set aside", *told)
+
+    def _pays(self) -> bool:
+        """Return whether to score what waits before the next candidate is taken."""
+        if not self._waiting or len(self._waiting) >= _MOST_WAITING:
+            return bool(self._waiting)
+        # those that the generator has finished come first: they would be lost to a stop while others are scored
+        if self.report.ready > self._taken:
+            return False
+        return time.monotonic() - self._waiting_since >= _PATIENCE
 
     def _in_order(self, source: Iterable[Candidate]) -> Iterator[Candidate]:
         """Yield the candidates of the source, and those known before at their places among them.
@@ -150,6 +167,8 @@ class Run:
                 yield known[place]
                 continue
             started = time.perf_counter()
+            if not self._waiting:
+                self._waiting_since = time.monotonic()
             with self.stop.interruptible():
                 candidate = next(upcoming, None)
             self._seconds[self._collecting] += time.perf_counter() - started
@@ -164,7 +183,9 @@ class Run:
         """Filter and store one candidate; it then waits for its rewards, has them already, or is set aside."""
         memory = self._memory
         new = memory.known.pop(candidate.index, None) is None
-        if not new:
+        if not new and self._again:
+            candidate = self._reopened(candidate)
+        elif not new:
             candidate = _asked_again(candidate, heard=self._heard_before)
         lacks = self._panel.lacks(candidate.rewards)
         unheard = new or not self._heard_before
@@ -177,10 +198,12 @@ class Run:
         if audio is not None and unheard:
             fault = sound_fault(audio, self._filters, duration) or self._duplicates.fault(candidate.index, audio)
             candidate = replace(candidate, set_aside=fault)
+        if candidate.set_aside is None and not candidate.rewards and not self._panel.completes({}):
+            # its first reward is not asked for: it does not belong among those that have it
+            candidate = replace(candidate, set_aside="not scored: its reward model was not asked")
         waits = candidate.set_aside is None and lacks
         if candidate.set_aside is None and not lacks:
-            unscored = None if candidate.rewards else "not scored: no reward model was asked about it"
-            candidate = replace(candidate, set_aside=unscored or reward_fault(candidate.rewards, self._filters))
+            candidate = replace(candidate, set_aside=reward_fault(candidate.rewards, self._filters))
         if audio is not None and new and memory.is_stored:
             candidate = replace(candidate, audio=audio)  # read once, not again for its file
         place = len(memory.candidates)
@@ -196,6 +219,17 @@ class Run:
         if candidate.set_aside is not None:
             yield SetAside(candidate)
 
+    def _reopened(self, candidate: Candidate) -> Candidate:
+        """Return a candidate of a run that is ranked again without what may come out otherwise this time."""
+        kind, completes = candidate.set_aside_kind, self._panel.completes(candidate.rewards)
+        open_again = (
+            kind in ("floor", "no_axis")
+            or (kind in _OF_FILTERS and not self._heard_before and not candidate.is_removed)
+            or (kind == "unreadable" and bool(self._panel.infos))
+            or (kind in ("not_scored", "reward_failed") and completes and self._panel.lacks(candidate.rewards))
+        )
+        return replace(candidate, set_aside=None) if open_again else candidate
+
     def _score(self, *, rest: bool = False, until: float = math.inf) -> Iterator[Event]:
         """Have those that wait scored in groups: full groups, or the `rest` too; none is begun after `until`."""
         size = self._panel.batch_size
@@ -207,16 +241,26 @@ class Run:
             started = time.perf_counter()
             known = [self._memory.candidates[place].rewards for place, _ in group]
             results = self._asked([audio for _, audio in group], known)
-            for place, _ in group:
-                with self.stop.interruptible():
-                    rewards, faults = next(results)
-                candidate = self._with_rewards(place, rewards, faults)
-                self._waiting.pop(0)
+            with self.stop.interruptible():
+                # all at once: what a reward model has answered is not lost to a stop between two answers
+                self._answers = list(zip([place for place, _ in group], results, strict=True))
+            while self._answers:
+                candidate = self._take_answer()
                 yield Scored(candidate) if candidate.set_aside is None else SetAside(candidate)
                 self.report.finished("rewarding", len(self._memory.candidates) - len(self._waiting))
             self._seconds["rewarding"] += time.perf_counter() - started
             self._memory.write()
             self._scoring = False
+
+    def _take_answer(self) -> Candidate:
+        """Give the first that waits its rewards."""
+        place, (rewards, faults) = self._answers.pop(0)
+        self._waiting.pop(0)
+        return self._with_rewards(place, rewards, faults)
+
+    def _keep_answers(self) -> None:
+        while self._answers:
+            self._take_answer()
 
     def _with_rewards(self, place: int, rewards: Rewards, faults: Mapping[str, str]) -> Candidate:
         """Give a candidate its rewards, or set it aside."""
@@ -230,13 +274,14 @@ class Run:
         if faults and not finite:
             fault = self._failures[-1] if len(faults) == 1 else f"reward failed: {'; '.join(told)}"
         elif faults:
-            reasons = (*reasons, *told)
+            reasons = tuple(dict.fromkeys((*reasons, *told)))
         return self._memory.update(place, rewards=finite, set_aside=fault, reasons=reasons)
 
     def _check_rewarded(self) -> None:
         """Raise RewardFailed where the reward models failed on all that they were asked about."""
-        name = self._panel.name
-        if self._failures and len(self._failures) == self._asked_for and not self._waiting:
+        name, everything = self._panel.name, (*self._memory.candidates, *self._memory.known.values())
+        judged = any(self._panel.has_judged(candidate.rewards) for candidate in everything)
+        if self._failures and len(self._failures) == self._asked_for and not self._waiting and not judged:
             raise RewardFailed(
                 f"reward model {name!r} failed on all {len(self._failures)} candidates; the first: {self._failures[0]}"
             )
@@ -258,6 +303,9 @@ class Run:
         except Exception as error:
             self._memory.keep("failed", str(error) if isinstance(error, RerankError) else one_line(error))
             raise
+        except BaseException as error:  # SystemExit of somebody's code
+            self._memory.keep("failed", one_line(error))
+            raise
 
 
 def _nothing_made(candidates: Sequence[Candidate], generator: str | None) -> RerankError:
@@ -270,7 +318,8 @@ def _nothing_made(candidates: Sequence[Candidate], generator: str | None) -> Rer
 def _asked_again(candidate: Candidate, *, heard: bool) -> Candidate:
     """Return a candidate of an earlier session without the verdicts that are to be made anew."""
     kind = candidate.set_aside_kind
-    if kind in _OF_REWARDS or kind == "unreadable" or (kind in _OF_FILTERS and not heard):
+    of_sound = kind == "unreadable" or (kind in _OF_FILTERS and not heard)
+    if kind in _OF_REWARDS or (of_sound and not candidate.is_removed):
         candidate = replace(candidate, set_aside=None)
     # what a reward model failed on may have been the machine's fault
     return replace(candidate, rewards={}) if kind in ("reward_failed", "reward_not_finite") else candidate
