@@ -224,7 +224,9 @@ def test_a_stop_or_a_failure_half_way_loses_nothing(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        rerank.rank(tmp_path, reward=Stopping("stopping"), filters=Filters(floors={"stopping.loudness": 9}), output=tmp_path)
+        rerank.rank(
+            tmp_path, reward=Stopping("stopping"), filters=Filters(floors={"stopping.loudness": 9}), output=tmp_path
+        )
     assert (tmp_path / "ranking.json").read_bytes() == whole
     assert generate_again(tmp_path).status == "done"
 
@@ -256,7 +258,12 @@ def test_candidates_without_their_first_reward_do_not_mix_with_those_that_have_i
         assert {one.index: one.set_aside for one in again.set_aside}[failed[0].index] == failed[0].set_aside
     mended = rerank.rank(made, reward=Picky(False))
     assert [(one.index, one.combined) for one in mended] == [(one.index, one.combined) for one in whole]
-    resumed: dict[str, Any] = {"generator": ToyGenerator(change=spoil), "reward": Picky(True), "duration": 0.5, "resume": True}
+    resumed: dict[str, Any] = {
+        "generator": ToyGenerator(change=spoil),
+        "reward": Picky(True),
+        "duration": 0.5,
+        "resume": True,
+    }
     assert rerank.generate("piano", 6, output=tmp_path / "run", **resumed).status == "done", "one failure is not all"
 
 

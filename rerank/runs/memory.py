@@ -75,7 +75,7 @@ class RunMemory:
         """
         for place in range(self._stored, len(self.candidates)):
             candidate = self.candidates[place]
-            if self._folder is not None and not candidate.is_removed:
+            if self._folder is not None and not candidate.is_removed and candidate.set_aside_kind != "unreadable":
                 stored = self.candidates[place] = self._folder.stored(candidate)
                 if stored is not candidate and stored.path is not None:
                     self._stored_here.add(place)

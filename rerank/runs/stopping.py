@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+from rerank.errors import InvalidInput
+
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
@@ -38,9 +40,14 @@ class Stop:
 
     Args:
         asked: a callable of the user, asked often.
+
+    Raises:
+        InvalidInput: `asked` cannot be called.
     """
 
     def __init__(self, asked: Callable[[], bool] | None = None) -> None:
+        if asked is not None and not callable(asked):
+            raise InvalidInput(f"stop must be a function without arguments, got {asked!r:.40}; pass event.is_set")
         self._asked = asked
         self._pressed = False
         self._heeded = False

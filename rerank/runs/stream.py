@@ -251,6 +251,8 @@ class Run:
             self._seconds["rewarding"] += time.perf_counter() - started
             self._memory.write()
             self._scoring = False
+        if rest and not self._waiting:  # what was set aside has been through it, too
+            self.report.finished("rewarding", len(self._memory.candidates))
 
     def _take_answer(self) -> Candidate:
         """Give the first that waits its rewards."""
