@@ -143,6 +143,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path, text: str, told: str) -> None
 
 def test_ranked_again_under_other_weights_nothing_is_scored(tmp_path: Path) -> None:
     made = stored(tmp_path)
+    assert rerank.rank(made, weights={"toy.alignment": 1}).settings.weights == {"musicality": 0, "alignment": 1}
     found = rerank.rank(made, weights={"alignment": 1}, rule="rank")
     assert found.to_dict() == made.reweight({"alignment": 1}, rule="rank").to_dict()
     floor = sorted(one.rewards["musicality"] or 0.0 for one in made)[2]

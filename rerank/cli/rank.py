@@ -105,7 +105,8 @@ def rank(
     except KeyboardInterrupt as error:
         if not is_run:
             raise
-        say(f"error: interrupted; {run} keeps the ranking that it had, and rewards that are new")
+        gained = ", and rewards that are new" if output is None else ""
+        say(f"error: interrupted; {run} keeps the ranking that it had{gained}")
         raise typer.Exit(INTERRUPTED) from error
     finish(ranking, place, as_json, csv, again=is_run)
 
