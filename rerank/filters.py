@@ -5,7 +5,7 @@ earlier ones (the lower index stays). A candidate that is set aside is kept and 
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rerank.audio import Audio, to_mono
 from rerank.data import is_number
 from rerank.errors import InvalidInput, UnknownName
-from rerank.rules import full_axis
+from rerank.rules import by_full_axis
 
 _FULL_SCALE = 0.999
 _FRAME = 0.1  # s, over which a level is measured
@@ -94,15 +94,18 @@ class Filters:
         """
         self.on_axes(axes)
 
-    def on_axes(self, axes: Iterable[str]) -> Self:
+    def on_axes(self, axes: Iterable[str], models: Sequence[str] = ()) -> Self:
         """Return the filters with floors on these axes, which `full_axis` tells from how they were named.
 
+        Args:
+            axes: all that there are.
+            models: names of the reward models that they are of.
+
         Raises:
-            UnknownName, InvalidInput: as `check_axes`.
+            UnknownName: a floor is on an axis that no reward model has.
+            InvalidInput: several reward models have it, or it is named twice.
         """
-        known = list(axes)
-        floors = {full_axis(axis, known): floor for axis, floor in (self.floors or {}).items()}
-        return replace(self, floors=floors or None)
+        return replace(self, floors=by_full_axis(self.floors or {}, axes, models) or None)
 
     @classmethod
     def of(cls, thresholds: Mapping[str, Any]) -> Self:

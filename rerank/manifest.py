@@ -69,22 +69,31 @@ class PromptEntry:
 def takes(arguments: Iterable[str | Path]) -> list[Take]:
     """Return the takes that files, folders and manifests stand for, in the order given.
 
-    A folder stands for the audio files in it and below, `take2` before `take10`; hidden ones are left out.
+    A folder stands for the audio files in it and below, `take2` before `take10`; hidden ones are left out. A file that
+    is missing is a take like one that cannot be read: it costs only itself.
 
     Raises:
-        InvalidInput: a file or folder is missing, a folder holds no audio, or a manifest is wrong.
+        InvalidInput: not one file is there, a folder holds no audio, or a manifest is wrong.
     """
     found: list[Take] = []
+    missing: list[InvalidInput] = []
     for argument in map(Path, arguments):
         if argument.suffix.lower() in _MANIFESTS:
             rows = read_rows(argument, ("path", *_PROMPT_COLUMNS))
-            found += [Take(_file(row, "path", argument.parent), _prompt(row, argument.parent)) for row in rows]
+            for row in rows:
+                take = Take(_path(row, "path", argument.parent), _prompt(row, argument.parent))
+                found.append(take)
+                if not os.path.exists(take.path):
+                    missing.append(_missing(row, take.path))
         elif os.path.isdir(argument):
             found += map(Take, _audio_below(argument))
-        elif not os.path.exists(argument):
-            raise InvalidInput(f"no such audio file: {argument}; check the path")
         else:
             found.append(Take(argument))
+            if not os.path.exists(argument):
+                missing.append(InvalidInput(f"no such audio file: {argument}; check the path"))
+    if missing and len(missing) == len(found):
+        several = f"none of the {len(missing)} files is there; the first: " if len(missing) > 1 else ""
+        raise InvalidInput(f"{several}{missing[0]}")
     return found
 
 
@@ -150,19 +159,23 @@ def _prompt(row: Row, folder: Path) -> PromptParts | None:
             Prompt(text, lyrics)
         except InvalidInput as error:
             raise row.wrong(str(error)) from error
-    reference = _file(row, "reference", folder) if "reference" in row.values else None
+    reference = _path(row, "reference", folder) if "reference" in row.values else None
+    if reference is not None and not os.path.exists(reference):
+        raise _missing(row, reference)
     return PromptParts(text, lyrics, reference) if text or lyrics or reference else None
 
 
-def _file(row: Row, column: str, folder: Path) -> Path:
+def _path(row: Row, column: str, folder: Path) -> Path:
     if column not in row.values:
         raise row.wrong(f"{column} is missing")
     path = folder / row.values[column]
     if os.path.isdir(path):
         raise row.wrong(f"{path} is a folder; expected an audio file")
-    if not os.path.exists(path):
-        raise row.wrong(f"no such audio file: {path}; paths are relative to the folder of this file")
     return path
+
+
+def _missing(row: Row, path: Path) -> InvalidInput:
+    return row.wrong(f"no such audio file: {path}; paths are relative to the folder of this file")
 
 
 def _audio_below(folder: Path) -> list[Path]:

@@ -1,6 +1,6 @@
 """What `generate`, `rank` and `score` share, checked before anything is loaded."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ class Request:
     """
 
     n: int
-    top_k: int
+    top_k: int | None
     weights: Mapping[str, float] | None
     rule: Rule | None
     filters: Filters | None
@@ -60,7 +60,7 @@ class Request:
             )
         return cls(
             n=int(n),
-            top_k=int(top_k or n),
+            top_k=None if top_k is None else int(top_k),
             weights=weights,
             rule=rule,
             filters=filters,
@@ -73,15 +73,20 @@ class Request:
         """Return what asks for nothing but `n` candidates."""
         return cls.checked(n, None, None, None, None, "auto")
 
-    def check_axes(self, axes: Collection[str]) -> None:
+    def check_axes(self, axes: Collection[str], models: Sequence[str] = ()) -> None:
         """Refuse weights and floors for axes that there are not.
+
+        Args:
+            axes: all that there are.
+            models: names of the reward models that they are of.
 
         Raises:
             UnknownName: naming the axis.
+            InvalidInput: an axis is named twice, or several reward models have it.
         """
-        normalise_weights(self.weights, axes)
-        self.filters_on(axes)
+        normalise_weights(self.weights, axes, models)
+        self.filters_on(axes, models)
 
-    def filters_on(self, axes: Collection[str]) -> Filters:
+    def filters_on(self, axes: Collection[str], models: Sequence[str] = ()) -> Filters:
         """Return the filters, with floors on these axes."""
-        return (self.filters or Filters()).on_axes(axes)
+        return (self.filters or Filters()).on_axes(axes, models)

@@ -43,11 +43,18 @@ def check_weights(weights: Mapping[str, float]) -> None:
         raise InvalidInput(f"weights {dict(weights)} are all zero; give at least one axis a weight above 0")
 
 
-def normalise_weights(weights: Mapping[str, float] | None, axes: Iterable[str]) -> dict[str, float]:
+def normalise_weights(
+    weights: Mapping[str, float] | None, axes: Iterable[str], models: Sequence[str] = ()
+) -> dict[str, float]:
     """Return one weight per axis, with the sum 1: equal ones for None, and 0 for an axis that is not named.
 
+    Args:
+        weights: axis -> weight.
+        axes: all that there are.
+        models: names of the reward models that they are of, as `full_axis` takes them.
+
     Raises:
-        InvalidInput: as `check_weights`.
+        InvalidInput: as `check_weights`, or an axis is named twice.
         UnknownName: a weight is for an axis that the reward model does not have.
 
     >>> normalise_weights({"alignment": 3, "musicality": 1}, ["musicality", "alignment"])
@@ -57,7 +64,7 @@ def normalise_weights(weights: Mapping[str, float] | None, axes: Iterable[str]) 
     if weights is None:
         return {axis: 1 / len(names) for axis in names}
     check_weights(weights)
-    named = {full_axis(axis, names): weight for axis, weight in weights.items()}
+    named = by_full_axis(weights, names, models)
     plain = {axis: float(named.get(axis, 0)) for axis in names}  # a numpy float is no JSON
     largest = max(plain.values())  # first divided by it, so that huge weights do not overflow
     scaled = {axis: weight / largest for axis, weight in plain.items()}
@@ -65,8 +72,31 @@ def normalise_weights(weights: Mapping[str, float] | None, axes: Iterable[str]) 
     return {axis: weight / total for axis, weight in scaled.items()}
 
 
-def full_axis(axis: str, known: Iterable[str]) -> str:
+def by_full_axis(values: Mapping[str, float], known: Iterable[str], models: Sequence[str] = ()) -> dict[str, float]:
+    """Return values given for axes by the full names of these, as `full_axis` tells them.
+
+    Raises:
+        UnknownName: there is no such axis.
+        InvalidInput: an axis is named twice, or several reward models have it.
+    """
+    names = list(known)
+    given: dict[str, str] = {}
+    for axis in values:
+        full = full_axis(axis, names, models)
+        if full in given:
+            raise InvalidInput(f"{given[full]!r} and {axis!r} are the same axis; give it once")
+        given[full] = axis
+    return {full: values[axis] for full, axis in given.items()}
+
+
+def full_axis(axis: str, known: Iterable[str], models: Sequence[str] = ()) -> str:
     """Return the axis that is meant: by `model.axis`, or by its own name where one reward model only has it.
+
+    Args:
+        axis: as it was named.
+        known: all axes, by their own names where there is one reward model, else as `model.axis`.
+        models: names of the reward models. Where they are not known, what stands after a dot is an own name, and
+            `model.axis` of the only reward model is not.
 
     Raises:
         UnknownName: there is no such axis.
@@ -74,11 +104,18 @@ def full_axis(axis: str, known: Iterable[str]) -> str:
 
     >>> full_axis("complexity", ["cmi-rm.musicality", "audiobox.complexity"])
     'audiobox.complexity'
+    >>> full_axis("cmi-mini.musicality", ["musicality", "alignment"], ["cmi-mini"])
+    'musicality'
     """
     names = list(known)
     if axis in names:
         return axis
-    meant = [name for name in names if name.rpartition(".")[2] == axis]
+    if len(models) == 1:
+        meant = [name for name in names if f"{models[0]}.{name}" == axis]
+    elif models:
+        meant = [name for name in names if any(f"{model}.{axis}" == name for model in models)]
+    else:
+        meant = [name for name in names if name.endswith(f".{axis}")]
     if not meant:
         raise UnknownName.among("axis", axis, names)
     if len(meant) > 1:
@@ -120,7 +157,17 @@ def by_rule(rewards: Sequence[Mapping[str, float | None]], rule: Rule) -> list[d
 def _standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
     if values.max() == values.min():  # candidates that an axis does not tell apart stand in its middle
         return np.zeros_like(values)
-    return np.asarray((values - values.mean()) / values.std())
+    # near 1 before they are squared, where neither the largest nor the smallest floats overflow or vanish
+    values = _near_one(values)
+    deviations = _near_one(values - values.mean())
+    deviations -= deviations.mean()
+    return np.asarray(deviations / deviations.std())
+
+
+def _near_one(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return values by the power of two, which changes no digit, that takes the largest to between 0.5 and 1."""
+    exponent = np.frexp(np.abs(values).max())[1]
+    return np.asarray(np.ldexp(values, -exponent))
 
 
 def _minus_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -140,11 +187,15 @@ def combine(rewards: Mapping[str, float | None], weights: Mapping[str, float]) -
     >>> combine({"musicality": 1.0, "alignment": None}, {"musicality": 0.25, "alignment": 0.75})
     1.0
     """
-    parts = [(weights.get(axis, 0.0), reward) for axis, reward in rewards.items() if reward is not None]
-    total = sum(weight for weight, _ in parts)
-    if total == 0:
+    parts = [
+        (weight, reward) for axis, reward in rewards.items() if reward is not None and (weight := weights.get(axis))
+    ]
+    if not parts:
         return None
-    return sum(weight / total * reward for weight, reward in parts)
+    total = sum(weight for weight, _ in parts)
+    mean = sum(weight / total * reward for weight, reward in parts)
+    # rounding may take the mean of huge rewards beyond the largest float
+    return min(max(mean, min(reward for _, reward in parts)), max(reward for _, reward in parts))
 
 
 def best_first(combined: Sequence[float]) -> list[int]:

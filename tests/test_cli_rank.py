@@ -149,11 +149,43 @@ def test_the_reward_model_is_loaded_once_for_many_prompts(manifest: str, plugged
 
 @pytest.mark.parametrize("command", ["rank", "score"])
 def test_a_wrong_manifest_is_refused_before_any_work(command: str, manifest: str) -> None:
-    Path("bad.csv").write_text("path,prompt\ntakes/take0.wav,slow\ntakes/gone.wav,slow\n")
+    Path("bad.csv").write_text("path,prompt,reference\ntakes/take0.wav,slow,\ntakes/take1.wav,slow,takes/gone.wav\n")
     assert "bad.csv:3: no such audio file: takes/gone.wav" in refused(command, manifest, "bad.csv", *TOYS)
     told = refused(command, manifest, "--prompt", "mine", *TOYS)
     assert "takes/take0.wav has a prompt of its own in its manifest" in told
     assert "the prompt is empty" in refused(command, "takes/take0.wav", *TOYS)
+
+
+def test_what_is_missing_beside_others_is_named_at_the_end(folder: Path) -> None:
+    Path("list.csv").write_text("path\ntakes/take1.wav\ntakes/gone.wav\n")
+    given = ("takes/take0.wav", "lost.wav", "list.csv", "--prompt", "piano", *TOYS)
+    result = call("rank", *given)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == ["error: 2 of 4 files cannot be read: lost.wav, takes/gone.wav"]
+    assert "set aside: lost.wav: cannot be read: no such audio file: lost.wav" in result.stdout
+    assert [line.split()[0] for line in result.stdout.splitlines()[:3]] == ["rank", "1", "2"]
+    result = call("score", *given)
+    assert result.exit_code == 1
+    first, second, last = result.stderr.splitlines()
+    assert first.startswith("not scored: no such audio file: lost.wav")
+    assert second.startswith("not scored: no such audio file: takes/gone.wav")
+    assert last == "error: 2 of 4 files have no rewards" and "take0.wav" in result.stdout
+    for command in ("rank", "score"):
+        told = refused(command, "lost.wav", "gone.wav", "--prompt", "piano", *TOYS)
+        assert told == (
+            "error: none of the 2 files is there; the first: no such audio file: lost.wav; check the path\n"
+        )
+
+
+def test_a_prompt_whose_files_are_all_missing_costs_only_itself(folder: Path) -> None:
+    Path("list.csv").write_text("path,prompt\ntakes/gone.wav,slow\ntakes/take0.wav,fast\n")
+    result = call("rank", "list.csv", *TOYS, "-o", "all")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == ["error: 001: no such audio file: takes/gone.wav; check the path"]
+    index = json.loads(Path("all/index.json").read_text())
+    assert [entry["status"] for entry in index["prompts"]] == ["failed", "done"]
+    result = call("score", "list.csv", *TOYS, "--json")
+    assert result.exit_code == 1 and "error" in json.loads(result.stdout)["scores"][0]
 
 
 @pytest.mark.parametrize("command", ["rank", "score"])
@@ -188,6 +220,34 @@ def test_a_run_is_ranked_again_for_its_own_prompt() -> None:
     assert table.endswith("written to copy\n") and "files in copy/candidates" in table
     rules = [json.loads(Path(name, "ranking.json").read_text())["settings"]["rule"] for name in ("run", "copy")]
     assert rules == ["mean", "rank"] and rerank.load("copy").best.path == Path("copy/candidates/000-seed0.flac")
+
+
+def test_a_run_is_named_by_its_document_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    call(*MAKE, "-n", "3", "-o", "run")
+    assert call("rank", "run/ranking.json", "--weight", "alignment=1").stdout.endswith("written to run\n")
+    assert rerank.load("run").settings.weights == {"musicality": 0, "alignment": 1}
+    monkeypatch.chdir("run")
+    assert call("rank", "ranking.json", "--weight", "musicality=1").exit_code == 0
+    assert rerank.load(".").settings.weights == {"musicality": 1, "alignment": 0}
+
+
+def test_an_interrupted_run_that_is_ranked_again_is_no_failure(plugged: Path) -> None:
+    call(*MAKE, "-n", "3", "-o", "run")
+    document = json.loads(Path("run/ranking.json").read_text())
+    Path("run/ranking.json").write_text(json.dumps({**document, "status": "interrupted"}))
+    for output in ([], ["-o", "copy"]):
+        result = call("rank", "run", "--weight", "alignment=1", *output)
+        assert (result.exit_code, result.stderr) == (0, "")
+    assert rerank.load("run").status == "interrupted"
+    none = call("rank", "run", "--filter", "silent=0", "--json")
+    assert none.exit_code == 1 and "all 3 candidates were set aside" in none.stderr
+    install(plugged, "stopped-package", rewards="stopped = stopped_package:stopped")
+    (plugged / "stopped_package.py").write_text("def stopped():\n    raise KeyboardInterrupt\n")
+    before = Path("run/ranking.json").read_bytes()
+    result = call("rank", "run", "--reward", "stopped")
+    assert (result.exit_code, result.stdout) == (130, "")
+    assert result.stderr == "error: interrupted; run keeps the ranking that it had, and rewards that are new\n"
+    assert Path("run/ranking.json").read_bytes() == before
 
 
 def test_another_reward_model_adds_its_axes_to_a_run(plugged: Path) -> None:

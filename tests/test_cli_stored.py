@@ -91,6 +91,16 @@ def test_the_best_are_copied(run: str) -> None:
     assert len(list(Path("run-export").iterdir())) == 4
 
 
+def test_copies_stand_beside_the_run_however_it_is_named(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert call("export", "run/ranking.json").stdout.endswith("written to run-export\n")
+    monkeypatch.chdir("run")
+    beside = Path.cwd().with_name("run-export")
+    for name in (".", "ranking.json", "candidates/.."):
+        result = call("export", name, "--overwrite")
+        assert result.stdout.endswith(f"written to {beside}\n")
+    assert sorted(path.name for path in Path().iterdir()) == ["candidates", "ranking.json"]
+
+
 def test_the_gain_to_a_loudness_is_told(run: str) -> None:
     result = call("export", run, "--loudness", "-30", "-o", "quiet")
     for line in result.stdout.splitlines()[1:-1]:

@@ -81,13 +81,25 @@ def test_a_manifest_gives_each_take_its_prompt(folder: Path, name: str) -> None:
         ("path,prompt,text\ntake1.mp3,a,b\n", ":2: prompt and text are given, which mean the same"),
         ("path,reference\ntake1.mp3,gone.wav\n", ":2: no such audio file"),
         (f"path,prompt\ntake1.mp3,{'a' * 4_001}\n", ":2: text has 4001 characters, the limit is 4000"),
-        ("path\ntake1.mp3\ntake1\x00.wav\n", ":3: no such audio file"),
+        ("path\ntake1\x00.wav\n", ":2: no such audio file"),
+        ("path\ngone.wav\nlost.wav\n", ":2: no such audio file: .*gone.wav"),
         ("path,rank\ntake1.mp3,1\n", ":1: unknown column 'rank'"),
     ],
 )
 def test_a_wrong_manifest_is_told_with_file_and_line(folder: Path, content: str, message: str) -> None:
     with pytest.raises(InvalidInput, match=f"list.csv{message}"):
         takes([written(folder, "list.csv", content)])
+
+
+def test_a_file_that_is_missing_is_a_take_beside_others(folder: Path) -> None:
+    manifest = written(folder, "list.csv", "path,prompt\ngone.wav,slow\n")
+    assert takes([folder / "take1.mp3", folder / "lost.wav", manifest]) == [
+        Take(folder / "take1.mp3"),
+        Take(folder / "lost.wav"),
+        Take(folder / "gone.wav", PromptParts("slow")),
+    ]
+    with pytest.raises(InvalidInput, match="none of the 2 files is there; the first: no such audio file: .*lost.wav"):
+        takes([folder / "lost.wav", manifest])
 
 
 def test_what_is_no_audio_is_told(tmp_path: Path) -> None:

@@ -116,6 +116,52 @@ def test_a_stop_before_anything_is_finished_is_passed_on(tmp_path: Path) -> None
     assert not (tmp_path / "all").exists()
 
 
+def test_the_index_is_there_before_the_first_prompt_is_done(tmp_path: Path) -> None:
+    seen: list[dict[str, object]] = []
+
+    def watched(prompt: Prompt, entry: PromptEntry, folder: Path | None) -> Ranking:
+        seen.append(read_index(tmp_path / "all") or {})
+        return made(prompt, entry, folder)
+
+    for_each(ENTRIES, watched, tmp_path / "all")
+    statuses = [[entry["status"] for entry in index["prompts"]] for index in seen]  # type: ignore[attr-defined]
+    assert [index["status"] for index in seen] == ["running"] * 3
+    assert statuses == [["waiting"] * 3, ["done", "waiting", "waiting"], ["done", "done", "waiting"]]
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_stop_of_a_later_session_forgets_nothing(tmp_path: Path, place: int) -> None:
+    for_each(ENTRIES, made, tmp_path / "all")
+
+    def stopped(prompt: Prompt, entry: PromptEntry, folder: Path | None) -> Ranking:
+        if entry is ENTRIES[place]:
+            raise KeyboardInterrupt
+        return made(prompt, entry, None)
+
+    if place == 0:
+        with pytest.raises(KeyboardInterrupt):
+            for_each(ENTRIES, stopped, tmp_path / "all", again=True)
+    else:
+        assert for_each(ENTRIES, stopped, tmp_path / "all", again=True).status == "interrupted"
+    index = read_index(tmp_path / "all")
+    assert index is not None and index["status"] == ("done" if place == 0 else "interrupted")
+    assert [(entry["status"], entry["ranked"]) for entry in index["prompts"]] == [("done", 2)] * 3
+
+
+def test_a_run_of_another_prompt_is_none_of_this(tmp_path: Path) -> None:
+    for_each(ENTRIES, made, tmp_path / "all")
+    others = [PromptEntry(entry.id, PromptParts(f"other {entry.prompt.text}")) for entry in ENTRIES]
+    seen: list[str] = []
+
+    def watched(prompt: Prompt, entry: PromptEntry, folder: Path | None) -> Ranking:
+        index = read_index(tmp_path / "all")
+        seen.append(index["prompts"][2]["status"] if index else "")
+        return made(prompt, entry, None)
+
+    for_each(others, watched, tmp_path / "all", again=True)
+    assert seen == ["waiting"] * 3
+
+
 def test_two_commands_do_not_write_into_one_folder(tmp_path: Path) -> None:
     begun, refused = threading.Event(), threading.Event()
 

@@ -289,3 +289,59 @@ def test_two_runs_at_once_do_not_share_a_folder(tmp_path: Path) -> None:
             yield from super().generate(*args, **options)
 
     assert generate(tmp_path / "run", 2, generator=Meanwhile()).status == "done"
+
+
+def first_version(folder: Path) -> None:
+    """Write the document as rerank 0.1.0 did."""
+    new = document(folder)
+    dropped = {"rewards", "rule", "versions", "generator_version", "generator_options", "generator_device"}
+    entries = [
+        {name: value for name, value in one.items() if name not in ("sha256", "channels", "reasons", "set_aside_kind")}
+        for one in new["candidates"]
+    ]
+    settings = {name: value for name, value in new["settings"].items() if name not in dropped}
+    if new["prompt"]["reference"] is not None:
+        new["prompt"]["reference"] = new["prompt"]["reference"]["path"]
+    old = {"version": 1, "prompt": new["prompt"], "settings": settings, "candidates": entries, "status": new["status"]}
+    (folder / "ranking.json").write_text(json.dumps(old))
+
+
+def test_what_version_1_did_not_record_is_no_reason_to_refuse(tmp_path: Path) -> None:
+    reference = notes(np.random.default_rng(0), 0.1).save(tmp_path / "ref.wav")
+    generate(tmp_path / "run", 3, reference=reference)
+    first_version(tmp_path / "run")
+    facts: dict[str, Any] = {"options": {"guidance": 3}, "device": "cpu"}
+    chosen: dict[str, Any] = {
+        "generator": changed(version="2", **facts),
+        "reward": other_reward(precision="float32", **facts),
+        "reference": reference,
+    }
+    with pytest.raises(InvalidInput, match='version of toy "", and now it is "2"'):
+        generate(tmp_path / "run", 5, resume=True, **{**chosen, "reward": other_reward(version="2")})
+    with pytest.raises(InvalidInput, match="seed 0, and now it is 1"):
+        generate(tmp_path / "run", 5, resume=True, seed=1, **chosen)
+    found = generate(tmp_path / "run", 5, resume=True, **chosen)
+    assert len(found) == 5 and document(tmp_path / "run")["version"] == 2
+    assert found.settings.generator_version == "2" and found.settings.filters["silent"] == -60
+
+
+def test_the_reward_models_may_come_in_another_order_and_must_all_come(tmp_path: Path) -> None:
+    generate(tmp_path / "run", 3)
+    other = other_reward(name="other")
+    rerank.rank(tmp_path / "run", reward=other, output=tmp_path / "run")
+    assert document(tmp_path / "run")["settings"]["reward"] == "toy, other"
+    for subset, missing in (([ToyReward()], "other"), ([other], "toy")):
+        with pytest.raises(InvalidInput) as refused:
+            generate(tmp_path / "run", 4, reward=subset, resume=True)
+        assert str(refused.value) == (
+            f"cannot resume: the run has rewards of {missing} too; give all of its reward models: --reward toy "
+            "--reward other (in Python: reward=['toy', 'other'])"
+        )
+    with pytest.raises(InvalidInput, match='reward "toy, other", and now it is "toy, third"'):
+        generate(tmp_path / "run", 4, reward=[ToyReward(), other_reward(name="third")], resume=True)
+    with pytest.raises(InvalidInput, match='version of other "", and now it is "2"'):
+        generate(tmp_path / "run", 4, reward=[other_reward(name="other", version="2"), ToyReward()], resume=True)
+    toy = ToyReward()
+    found = generate(tmp_path / "run", 4, reward=[other, toy], resume=True)
+    assert len(found) == 4 and toy.scored == 1, "known rewards are kept"
+    assert all(len(one.rewards) == 4 for one in found)

@@ -143,6 +143,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path, text: str, told: str) -> None
 
 def test_ranked_again_under_other_weights_nothing_is_scored(tmp_path: Path) -> None:
     made = stored(tmp_path)
+    assert rerank.rank(made, weights={"toy.alignment": 1}).settings.weights == {"musicality": 0, "alignment": 1}
     found = rerank.rank(made, weights={"alignment": 1}, rule="rank")
     assert found.to_dict() == made.reweight({"alignment": 1}, rule="rank").to_dict()
     floor = sorted(one.rewards["musicality"] or 0.0 for one in made)[2]
@@ -355,3 +356,128 @@ def test_records_and_the_table_of_a_notebook() -> None:
     assert one.keys() == two.keys()
     html = both._repr_html_()
     assert "&lt;i&gt;piano" in html and "<b>" not in html and html.count("<tr>") == 3
+
+
+def test_version_1_as_it_was_first_published_is_read(tmp_path: Path) -> None:
+    made = stored(tmp_path, 3)
+    document = {
+        "version": 1,
+        "prompt": {"text": "piano", "lyrics": None, "reference": None},
+        "settings": {
+            "n": 3,
+            "duration": 0.5,
+            "seed": 0,
+            "generator": "toy",
+            "reward": "toy",
+            "weights": {"musicality": 0.5, "alignment": 0.5},
+        },
+        "candidates": [
+            {
+                "rank": one.rank,
+                "index": one.index,
+                "seed": one.seed,
+                "path": f"candidates/{one.path.name}",
+                "duration": 0.5,
+                "sample_rate": 16000,
+                "rewards": dict(one.rewards),
+                "combined": one.combined,
+                "set_aside": one.set_aside,
+            }
+            for one in made.candidates
+            if one.path is not None
+        ],
+        "status": "done",
+    }
+    (tmp_path / "ranking.json").write_text(json.dumps(document))
+    found = rerank.load(tmp_path)
+    assert (found.settings.top_k, found.settings.filters, found.settings.rerank_version) == (3, {}, "")
+    assert [one.seed for one in found] == [one.seed for one in made]
+    assert rerank.rank(tmp_path, weights={"alignment": 1}).settings.weights == {"musicality": 0, "alignment": 1}
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "told"),
+    [
+        (("settings", "top_k"), None, "top_k must be a whole number from 1 to 3, got None"),
+        (("settings", "top_k"), 4, "top_k must be a whole number from 1 to 3, got 4"),
+        (("settings", "n"), "3", "n must be a whole number"),
+        (("settings", "rule"), "foo", "unknown rule 'foo'"),
+        (("settings", "weights"), {"musicality": "much"}, "weight of 'musicality' must be a finite number"),
+        (("settings", "filters", "silent"), "very", "filter 'silent' must be -200 to 0"),
+        (("settings", "filters"), [], r"filters \[\]"),
+        (("settings", "seed"), "0", "seed '0'"),
+        (("settings", "duration"), "long", "duration 'long'"),
+        (("settings", "generator"), 3, "generator 3"),
+        (("settings", "versions"), [], r"versions \[\]"),
+        (("settings", "rewards"), [{"version": "1"}], "KeyError: 'name'"),
+        (("settings", "rewards"), ["toy"], "a reward model 'toy'"),
+        (("prompt", "text"), 3, "text 3"),
+        (("candidates", 0, "combined"), "x", "combined 'x'"),
+        (("candidates", 0, "combined"), float("nan"), "combined nan"),
+        (("candidates", 0, "combined"), None, "candidate . is ranked, and has no combined reward"),
+        (("candidates", 0, "rank"), 2, "the ranks are not 1 to 2, in this order"),
+        (("candidates", 0, "rank"), "1", "rank '1'"),
+        (("candidates", 0, "index"), "0", "index must be a whole number from 0 to 2"),
+        (("candidates", 0, "index"), 2, "two candidates have one index"),
+        (("candidates", 0, "rewards", "musicality"), "good", "the reward 'musicality' 'good'"),
+        (("candidates", 0, "duration"), float("inf"), "OverflowError"),
+        (("candidates", 0, "path"), 3, "TypeError"),
+        (("candidates", 0, "set_aside"), ["silent"], r"set_aside \['silent'\]"),
+        (("candidates", 0, "reasons"), [3], "reasons 3"),
+    ],
+)
+def test_a_document_that_was_edited_into_what_no_run_writes_is_refused_when_it_is_read(
+    tmp_path: Path, place: tuple[str | int, ...], value: object, told: str
+) -> None:
+    stored(tmp_path, 3)
+    document = json.loads((tmp_path / "ranking.json").read_text())
+    part = document
+    for key in place[:-1]:
+        part = part[key]
+    part[place[-1]] = value
+    (tmp_path / "ranking.json").write_text(json.dumps(document))
+    with pytest.raises(
+        InvalidInput, match=f"ranking.json is no ranking that can be read .*{told}.*; restore it"
+    ) as error:
+        rerank.load(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.skipif("sys.platform != 'linux'", reason="it needs a file that even root cannot read")
+def test_a_take_that_may_not_be_read_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    stored(tmp_path, 3)
+    take = tmp_path / "candidates" / "001-seed1.flac"
+    take.unlink()
+    take.symlink_to("/proc/self/mem")
+    (fault,) = verify(tmp_path)
+    assert fault.startswith(f"{take} cannot be read: ")
+    found = stored(tmp_path, 3, resume=True)
+    assert f"{take} cannot be read (" in caplog.text and "its candidate is made again" in caplog.text
+    assert found.status == "done" and verify(tmp_path) == []
+
+
+def test_how_many_are_given_back_stays_unless_it_is_given(tmp_path: Path) -> None:
+    stored(tmp_path, 4, top_k=2)
+    assert rerank.rank(tmp_path, weights={"alignment": 1}).settings.top_k == 2
+    assert stored(tmp_path, 8, resume=True).settings.top_k == 2
+    assert stored(tmp_path, 8, resume=True, top_k=8).settings.top_k == 8
+    assert stored(tmp_path, 9, resume=True).settings.top_k == 9, "all of them stays all of them"
+
+
+def test_floors_follow_their_axes(tmp_path: Path) -> None:
+    plain = stored(tmp_path / "plain", 5)
+    floor = sorted(one.rewards["musicality"] or 0.0 for one in plain)[2]
+    made = stored(tmp_path / "run", 5, filters=Filters(floors={"musicality": floor}))
+    found = rerank.rank(made, reward=Loud())
+    assert found.settings.filters["floors"] == {"toy.musicality": floor}
+    assert sorted(one.index for one in found) == sorted(one.index for one in made)
+    again = rerank.rank(found, weights={"loudness": 1})
+    assert again.settings.filters["floors"] == {"toy.musicality": floor}
+
+
+def test_options_of_a_reward_model_that_json_cannot_hold_are_refused(tmp_path: Path) -> None:
+    reward = ToyReward()
+    reward.info = replace(reward.info, options={"what": object()})
+    with pytest.raises(InvalidInput, match="the options of 'toy' cannot be stored"):
+        stored(tmp_path / "run", reward=reward)
+    assert not (tmp_path / "run").exists()

@@ -1,5 +1,6 @@
 """What the text of an option stands for: weights, filters, lyrics, a generator or a reward model with its options."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from rerank.registry import Choice
 
 _MAX_LYRICS_BYTES = 64 * 1024  # more than the longest lyrics take
+
+_DOCUMENTS = ("ranking.json", "index.json")
 
 _SWITCHES = {"true": True, "on": True, "false": False, "off": False}
 
@@ -137,6 +140,12 @@ def rewards(
         texts[given[0]][option] = str(place)
     chosen = [_with_options("reward", name, texts[name]) for name in given]
     return chosen if len(chosen) > 1 else chosen[0]
+
+
+def folder_of(run: str) -> str:
+    """Return the folder of a run, or of many, which may also be named by the document in it."""
+    is_document = os.path.basename(run) in _DOCUMENTS and os.path.isfile(run)
+    return os.path.dirname(run) or "." if is_document else run
 
 
 def typed(text: str, default: object, option: str = "the option") -> Any:

@@ -15,8 +15,18 @@ if TYPE_CHECKING:
     from rerank.runs.many import Outcomes
 
 
-def finish(ranking: "Ranking", folder: str | None, as_json: bool, csv: Path | None = None) -> None:
-    """Print a ranking, which is in `folder` if it was written, and leave with the exit status it deserves."""
+def finish(
+    ranking: "Ranking", folder: str | None, as_json: bool, csv: Path | None = None, *, again: bool = False
+) -> None:
+    """Print a ranking, which is in `folder` if it was written, and leave with the exit status it deserves.
+
+    Args:
+        ranking: what was made.
+        folder: of its run.
+        as_json: whether the document is printed.
+        csv: the file for a table.
+        again: whether it is of a run that was there: that this was stopped once is then nothing to complain about.
+    """
     from rerank.run_folder import to_json
 
     stored = [candidate.path for candidate in ranking.candidates if candidate.path]
@@ -30,7 +40,7 @@ def finish(ranking: "Ranking", folder: str | None, as_json: bool, csv: Path | No
         print_ranking(ranking)
         if folder is not None:
             typer.echo(f"written to {folder}")
-    if ranking.status == "interrupted":
+    if ranking.status == "interrupted" and not again:
         raise typer.Exit(INTERRUPTED)
     _ = ranking.best  # raises, with the reasons, where every candidate was set aside
     if _say_unread({"": ranking}):

@@ -8,7 +8,7 @@ import typer
 
 import rerank
 from rerank.cli import choices, options
-from rerank.cli.console import progress_bar, start_logging
+from rerank.cli.console import INTERRUPTED, progress_bar, say, start_logging
 from rerank.cli.csv_file import check_csv
 from rerank.cli.finish import finish, finish_many
 from rerank.cli.options import (
@@ -69,7 +69,8 @@ def rank(
     weights or another rule nothing is scored again; --reward adds axes to it.
 
     Where a manifest gives several prompts, each has a ranking of its own.
-    Files that cannot be read are named at the end; the exit status is then 1.
+    Files that are missing or cannot be read are named at the end; the exit
+    status is then 1.
     """
     from rerank.manifest import by_prompt, takes
 
@@ -77,9 +78,10 @@ def rank(
     if overwrite and output is None and csv is None:
         raise typer.BadParameter("--overwrite needs -o DIR or --csv FILE: nothing else is written")
     check_csv(csv, overwrite)
-    is_run = len(files) == 1 and os.path.isfile(os.path.join(files[0], "ranking.json"))
+    run = choices.folder_of(files[0])
+    is_run = len(files) == 1 and os.path.isfile(os.path.join(run, "ranking.json"))
     default = None if is_run else "auto"
-    place = files[0] if is_run and output is None else output
+    place = run if is_run and output is None else output
     chosen: dict[str, Any] = {
         "reward": choices.rewards(reward, reward_path, reward_cache, reward_option, default=default),
         "weights": choices.weights(weight),
@@ -95,11 +97,18 @@ def rank(
         finish_many(_rank_each(groups, chosen, output), output, as_json, csv)
         return
     asked, audio = (
-        (parts, files[0]) if is_run else next((one, [take.path for take in found]) for one, found in groups.items())
+        (parts, run) if is_run else next((one, [take.path for take in found]) for one, found in groups.items())
     )
-    with progress_bar() as on_progress:
-        ranking = rerank.rank(audio, choices.read(asked), output=place, on_progress=on_progress, **chosen)
-    finish(ranking, place, as_json, csv)
+    try:
+        with progress_bar() as on_progress:
+            ranking = rerank.rank(audio, choices.read(asked), output=place, on_progress=on_progress, **chosen)
+    except KeyboardInterrupt as error:
+        if not is_run:
+            raise
+        gained = ", and rewards that are new" if output is None else ""
+        say(f"error: interrupted; {run} keeps the ranking that it had{gained}")
+        raise typer.Exit(INTERRUPTED) from error
+    finish(ranking, place, as_json, csv, again=is_run)
 
 
 def _rank_each(groups: "dict[PromptParts, list[Take]]", chosen: dict[str, Any], output: str | None) -> "Outcomes":

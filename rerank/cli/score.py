@@ -52,7 +52,8 @@ def score(
 ) -> None:
     """Print the rewards of audio for a prompt, without ranking or filtering.
 
-    Files that have no rewards are named at the end; the exit status is then 1.
+    Files that have no rewards, or are missing, are named at the end; the exit
+    status is then 1.
     """
     from rerank.manifest import by_prompt, takes
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import rerank
-from rerank.cli import complete
+from rerank.cli import choices, complete
 from rerank.cli.console import print_document, say, start_logging
 from rerank.cli.options import Json, RunName
 from rerank.cli.tables import Column, print_columns, print_index, print_ranking, shown
@@ -31,7 +31,7 @@ def show(
     from rerank.runs.many import read_index
 
     start_logging(verbose=False)
-    run = os.path.dirname(run) or "." if os.path.isfile(run) else run
+    run = choices.folder_of(run)
     index = None if _is_run(run) else read_index(run)
     if index is not None:
         document, runs = index, [os.path.join(run, entry["id"]) for entry in index["prompts"]]
@@ -82,6 +82,14 @@ def _print_settings(ranking: "Ranking") -> None:
     print_columns([Column("", list(given)), Column("", list(given.values()))], titles=False)
 
 
+def _beside(run: str) -> Path:
+    """Return the folder for copies beside that of a run."""
+    folder = Path(run)
+    if folder.name in ("", ".."):  # the folder where we are, or one above
+        folder = Path(os.path.abspath(run))
+    return folder.with_name(f"{folder.name}-export")
+
+
 def export(
     run: RunName,
     top: Annotated[
@@ -115,7 +123,7 @@ def export(
     if format not in FORMATS:
         raise UnknownName.among("format", format, FORMATS)
     ranking = rerank.load(run)
-    folder = Path(output) if output is not None else Path(f"{run.rstrip('/')}-export")
+    folder = Path(output) if output is not None else _beside(choices.folder_of(run))
     copies = export_copies(ranking, folder, top=top, format=format, loudness=loudness, overwrite=overwrite)
     limited = {True: "; its peak leaves room for no more", False: ""}
     print_columns(

@@ -1,6 +1,6 @@
 """Runs for many prompts, one after the other: a folder each, and an index of what became of them.
 
-`index.json` stands beside the folders, and is replaced whole as runs end.
+`index.json` stands beside the folders from the first moment, and is replaced whole as runs end.
 """
 
 import contextlib
@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from rerank.data import Prompt, path_text
-from rerank.errors import InvalidInput, OutputError, RerankError, one_line
-from rerank.files import as_path, claimed, make_folder, write_bytes
+from rerank.errors import InvalidInput, OutputError, RerankError, UnreadableAudio, one_line
+from rerank.files import as_path, cannot_write, claimed, make_folder, write_bytes
 from rerank.manifest import INDEX, PromptEntry
 from rerank.names.entry import Kind
 from rerank.ranking import Ranking
 from rerank.registry import load
 from rerank.run_folder import to_json
+from rerank.runs.stored import load as load_run
 
 RankOne = Callable[[Prompt, PromptEntry, Path | None], Ranking]
 """Ranks the candidates for one prompt, which it may make first, in a folder if there is one."""
@@ -73,7 +74,7 @@ def for_each(
 ) -> Outcomes:
     """Rank the candidates of each prompt, one prompt after the other.
 
-    A prompt that fails costs nothing but itself. Where the user stops one, those after it wait.
+    A prompt that fails costs nothing but itself. Where the user stops one, those after it wait, or stay as they are stored.
 
     Args:
         entries: the prompts.
@@ -89,23 +90,24 @@ def for_each(
         KeyboardInterrupt: the user stopped before anything was finished.
     """
     folder = None if output is None else as_path("output", output)
-    if folder is not None and not again:
-        _check_free(folder, entries)
-    each = [Outcome(entry) for entry in entries]
-    with _claimed(folder):
+    with _claimed(folder), _index_put_back(folder, entries, again) as put_back:
+        each = [_as_stored(entry, folder) for entry in entries]
+        _write(Outcomes(tuple(each)), folder)
         for place, entry in enumerate(entries):
+            stopped = False
             try:
                 each[place] = _outcome(entry, rank_one, folder, first=place == 0)
             except KeyboardInterrupt:
                 if place == 0:
                     raise
-            stopped = each[place].status in ("waiting", "interrupted")
+                stopped = True
+            put_back.pop_all()  # something became of the first: from here on the new index counts
+            stopped = stopped or each[place].status in ("waiting", "interrupted")
             status = "interrupted" if stopped else "done" if place == len(entries) - 1 else "running"
             if status == "done" and any(outcome.error for outcome in each):
                 status = "failed"
             outcomes = Outcomes(tuple(each), status)
-            if folder is not None:
-                write_bytes(folder / INDEX, to_json(outcomes.to_dict(folder)).encode())
+            _write(outcomes, folder)
             if stopped:
                 break
             if on_progress is not None:
@@ -160,9 +162,27 @@ def _outcome(entry: PromptEntry, rank_one: RankOne, folder: Path | None, *, firs
     try:
         return Outcome(entry, rank_one(prompt, entry, None if folder is None else folder / entry.id))
     except RerankError as error:
-        if first and isinstance(error, InvalidInput):  # what is wrong with the options is so for every prompt
+        # what is wrong with the options is so for every prompt
+        if first and isinstance(error, InvalidInput) and not isinstance(error, UnreadableAudio):
             raise
         return Outcome(entry, error=str(error))
+
+
+def _as_stored(entry: PromptEntry, folder: Path | None) -> Outcome:
+    """Return what became of a prompt before, where its run is stored; else it waits."""
+    if folder is None or not os.path.isfile(folder / entry.id / "ranking.json"):
+        return Outcome(entry)
+    try:
+        ranking = load_run(folder / entry.id)
+    except RerankError:  # told when its turn comes
+        return Outcome(entry)
+    same = (ranking.prompt.text, ranking.prompt.lyrics) == (entry.prompt.text, entry.prompt.lyrics)
+    return Outcome(entry, ranking if same else None)
+
+
+def _write(outcomes: Outcomes, folder: Path | None) -> None:
+    if folder is not None:
+        write_bytes(folder / INDEX, to_json(outcomes.to_dict(folder)).encode())
 
 
 def _check_free(folder: Path, entries: Sequence[PromptEntry]) -> None:
@@ -186,6 +206,27 @@ def _claimed(folder: Path | None) -> Iterator[None]:
         if new:
             with contextlib.suppress(OSError):  # it holds something
                 folder.rmdir()
+
+
+@contextlib.contextmanager
+def _index_put_back(folder: Path | None, entries: Sequence[PromptEntry], again: bool) -> Iterator[contextlib.ExitStack]:
+    """Give a stack that puts the index back as it was when the block ends; nothing does once it is emptied.
+
+    Raises:
+        OutputError: there are runs, and `again` is False, or an index that cannot be read.
+    """
+    with contextlib.ExitStack() as stack:
+        if folder is not None:
+            if not again:
+                _check_free(folder, entries)
+            index = folder / INDEX
+            try:
+                stack.callback(write_bytes, index, index.read_bytes())
+            except FileNotFoundError:
+                stack.callback(index.unlink, missing_ok=True)
+            except OSError as error:
+                raise cannot_write(index, error) from error
+        yield stack
 
 
 def _entry(outcome: Outcome, folder: Path) -> dict[str, Any]:

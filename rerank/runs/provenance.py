@@ -36,15 +36,17 @@ def settings_of(
 ) -> Settings:
     """Return the settings of a run; what the user did not give is as in the stored run, if there is one."""
     was = stored.settings if stored else None
-    request.check_axes(panel.axes)
+    models = [str(record["name"]) for record in panel.records]
+    request.check_axes(panel.axes, models)
     if request.weights is not None:
-        weights = normalise_weights(request.weights, panel.axes)
+        weights = normalise_weights(request.weights, panel.axes, models)
     elif was is not None and set(panel.named(was.weights)) == set(panel.axes):
         weights = cast(dict[str, float], panel.named(was.weights))
     else:
         weights = panel.default_weights()
     rule = request.rule or (was.rule if was and len(was.rewards) == len(panel.records) else panel.default_rule())
-    filters = request.filters_on(panel.axes).to_dict() if request.filters is not None or was is None else was.filters
+    kept_filters = request.filters is None and was is not None and (was.filters or generator is None)
+    filters = _renamed(was.filters, panel) if was and kept_filters else request.filters_on(panel.axes, models).to_dict()
     facts: dict[str, Any] = {}
     if generator is not None:
         facts = {
@@ -61,10 +63,10 @@ def settings_of(
             logger.warning("generator %s does not follow %s: only the reward model gets it", generator.name, part)
     new = Settings(
         n=int(request.n),
-        top_k=request.top_k,
+        top_k=request.top_k or (was.top_k if was is not None and was.top_k < was.n else int(request.n)),
         reward=panel.name,
         reward_version=str(panel.records[0].get("version", "")) if len(panel.records) == 1 else "",
-        rewards=panel.records,
+        rewards=tuple(_plain_record(record) for record in panel.records),
         reward_licence=panel.licence or (was.reward_licence if was else None),
         weights=weights,
         rule=rule,
@@ -81,6 +83,18 @@ def settings_of(
     kept = ["duration", "seed", "not_followed", "rerank_version", "versions"]
     kept += [name for name in vars(was) if name.startswith("generator")]
     return replace(new, **{name: getattr(was, name) for name in kept})
+
+
+def _renamed(filters: Mapping[str, Any], panel: Panel) -> dict[str, Any]:
+    """Return stored filters, with the floors on the axes by the names that these have now."""
+    floors = filters.get("floors")
+    return {**filters, "floors": panel.named(floors)} if floors else dict(filters)
+
+
+def _plain_record(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    if "options" not in record:  # version 1 records none
+        return record
+    return {**record, "options": _plain(record["options"], record["name"])}
 
 
 def _versions() -> dict[str, str]:

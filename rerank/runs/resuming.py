@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,9 +19,11 @@ _FACTS = ("version", "options", "precision")
 def check_same(stored: Ranking, prompt: Prompt, settings: Settings) -> None:
     """Refuse to go on with a run as another one.
 
+    What version 1 of `ranking.json` did not record is not compared.
+
     Args:
         stored: the run.
-        prompt, settings: of what is to go on; its n may be larger.
+        prompt, settings: of what is to go on; its n may be larger, and its reward models in another order.
 
     Raises:
         InvalidInput: naming what differs.
@@ -33,12 +36,13 @@ def check_same(stored: Ranking, prompt: Prompt, settings: Settings) -> None:
         "lyrics": (stored.prompt.lyrics, prompt.lyrics),
         "reference": (_sha256(stored.prompt), _sha256(prompt)),
     }
-    for name in ("seed", "duration", "generator", "generator_version", "generator_options", "generator_device"):
-        pairs[name.replace("_", " ")] = (getattr(was, name), getattr(now, name))
-    pairs["reward"] = (was.reward, now.reward)
-    for one, other in zip(was.rewards, now.rewards, strict=False):
-        pairs |= {f"{fact} of {now.reward}": (one.get(fact), other.get(fact)) for fact in _FACTS if fact in one}
-    pairs |= {name: (getattr(was, name), getattr(now, name)) for name in ("weights", "rule", "filters")}
+    names = ["seed", "duration", "generator"]
+    if was.versions:  # version 1 records none, and neither what follows
+        names += ["generator_version", "generator_options", "generator_device"]
+    pairs |= {name.replace("_", " "): (getattr(was, name), getattr(now, name)) for name in names}
+    pairs |= _reward_pairs(was, now)
+    names = ["weights", "rule", *(["filters"] if was.filters else [])]
+    pairs |= {name: (getattr(was, name), getattr(now, name)) for name in names}
     for name, (before, after) in pairs.items():
         if _plain(before) != _plain(after):
             raise InvalidInput(
@@ -51,6 +55,30 @@ def check_same(stored: Ranking, prompt: Prompt, settings: Settings) -> None:
         )
 
 
+def _reward_pairs(was: Settings, now: Settings) -> dict[str, tuple[object, object]]:
+    """Return what is to be compared of the reward models, each with the one of its name.
+
+    Raises:
+        InvalidInput: some of the run are missing.
+    """
+    before, after = ({str(one["name"]): one for one in settings.rewards} for settings in (was, now))
+    missing = [name for name in before if name not in after]
+    if missing and after.keys() <= before.keys():
+        options = " ".join(f"--reward {name}" for name in before)
+        raise InvalidInput(
+            f"cannot resume: the run has rewards of {' and '.join(missing)} too; give all of its reward models: "
+            f"{options} (in Python: reward={list(before)})"
+        )
+    if before.keys() != after.keys():
+        return {"reward": (was.reward, now.reward)}
+    return {
+        f"{fact} of {name}": (one[fact], after[name].get(fact))
+        for name, one in before.items()
+        for fact in _FACTS
+        if fact in one
+    }
+
+
 def intact(stored: Ranking) -> dict[int, Candidate]:
     """Return the candidates of a stored run that need not be made again, by index.
 
@@ -60,18 +88,24 @@ def intact(stored: Ranking) -> dict[int, Candidate]:
     for candidate in stored.candidates:
         if candidate.audio is None:
             continue
-        if not candidate.is_removed and not _is_there(candidate):
-            logger.warning("%s is not what was stored; its candidate is made again", candidate.path)
+        fault = None if candidate.is_removed else _fault(candidate)
+        if fault is not None:
+            logger.warning("%s %s; its candidate is made again", candidate.path, fault)
             continue
         found[candidate.index] = candidate
     return found
 
 
-def _is_there(candidate: Candidate) -> bool:
-    if candidate.path is None or not candidate.path.is_file():
-        return False
-    # version 1 recorded no hashes: what is there has to be believed
-    return candidate.sha256 is None or sha256_of(candidate.path) == candidate.sha256
+def _fault(candidate: Candidate) -> str | None:
+    """Return why the file of a candidate cannot be gone on with; None where it is what was stored."""
+    if candidate.path is None or not os.path.isfile(candidate.path):
+        return "is missing"
+    try:
+        # version 1 recorded no hashes: what is there has to be believed
+        same = candidate.sha256 is None or sha256_of(candidate.path) == candidate.sha256
+    except OSError as error:
+        return f"cannot be read ({(error.strerror or str(error)).lower()})"
+    return None if same else "is not what was stored"
 
 
 def _sha256(prompt: Prompt) -> str | None:

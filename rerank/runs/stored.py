@@ -1,8 +1,10 @@
 """A run that was stored: read again, and checked against what was recorded.
 
 Both versions of `ranking.json` are read. Version 1 has no hashes and one reward model; what it did not record is empty.
+What was edited by hand into something that no run writes is refused here, in one line, and not where it is used.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -14,6 +16,7 @@ from rerank.errors import InvalidInput, UnreadableAudio, one_line
 from rerank.files import as_path, sha256_of
 from rerank.ranking import Ranking, Settings, Status
 from rerank.run_folder import read_document
+from rerank.runs.checks import check_candidates, check_prompt, check_settings
 
 _STATUS = ("running", "done", "interrupted", "failed")
 
@@ -48,13 +51,22 @@ def verify(folder: str | Path) -> list[str]:
     for candidate in sorted(load(folder).candidates, key=lambda one: one.index):
         if candidate.path is None:
             continue
-        if not candidate.path.is_file():
-            faults.append(f"{candidate.path} is missing")
-        elif candidate.sha256 is None:
-            faults.append(f"{candidate.path} cannot be checked: version 1 of ranking.json records no hashes")
-        elif sha256_of(candidate.path) != candidate.sha256:
-            faults.append(f"{candidate.path} is not what was stored: its SHA-256 differs")
+        fault = _file_fault(candidate.path, candidate.sha256)
+        if fault is not None:
+            faults.append(f"{candidate.path} {fault}")
     return faults
+
+
+def _file_fault(path: Path, sha256: str | None) -> str | None:
+    if not os.path.lexists(path):
+        return "is missing"
+    if sha256 is None:
+        return "cannot be checked: version 1 of ranking.json records no hashes"
+    try:
+        same = sha256_of(path) == sha256
+    except OSError as error:
+        return f"cannot be read: {(error.strerror or str(error)).lower()}"
+    return None if same else "is not what was stored: its SHA-256 differs"
 
 
 def from_document(document: Mapping[str, Any], folder: Path) -> Ranking:
@@ -72,10 +84,12 @@ def from_document(document: Mapping[str, Any], folder: Path) -> Ranking:
         if document["status"] not in _STATUS:
             raise ValueError(f"status {document['status']!r:.40}")
         candidates = tuple(_candidate(entry, folder) for entry in document["candidates"])
+        check_prompt(prompt)
+        check_candidates(candidates, settings)
         whole = Prompt.recalled(prompt["text"], prompt["lyrics"], _reference(prompt["reference"], folder))
         return Ranking(whole, candidates, settings, cast(Status, document["status"]))
     # a document may have been edited by hand into anything
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InvalidInput(
             f"{folder / 'ranking.json'} is no ranking that can be read ({one_line(error)}); restore it"
         ) from error
@@ -84,19 +98,25 @@ def from_document(document: Mapping[str, Any], folder: Path) -> Ranking:
 def _settings(found: Mapping[str, Any]) -> Settings:
     known = {field.name for field in fields(Settings)}
     values = {name: value for name, value in found.items() if name in known}
+    # what the first version did not record
+    values = {"top_k": values["n"], "filters": {}, "rerank_version": "", **values}
     for name in ("not_followed", "not_read", "rewards"):
         values[name] = tuple(values.get(name, ()))
     if not values["rewards"]:
-        record = {"name": values["reward"], "version": values.get("reward_version", "")}
+        record = {"name": values["reward"]}
+        if "reward_version" in values:
+            record["version"] = values["reward_version"]
         values["rewards"] = (record,)
-    return Settings(**values)
+    settings = Settings(**values)
+    check_settings(settings)
+    return settings
 
 
 def _candidate(entry: Mapping[str, Any], folder: Path) -> Candidate:
     path = None if entry["path"] is None else folder / entry["path"]
     source = entry.get("source")
     return Candidate(
-        index=int(entry["index"]),
+        index=entry["index"],
         seed=entry["seed"],
         audio=_audio(entry, path),
         rewards=dict(entry["rewards"]),
