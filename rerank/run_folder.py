@@ -74,15 +74,14 @@ class RunFolder:
         # by os.path, which takes every name: Path.exists raises where a name is too long or a folder is closed
         if os.path.exists(folder) and not os.path.isdir(folder):
             raise OutputError(f"cannot write {folder}: it is a file; choose a folder")
-        new = [made for made in (folder / "candidates", folder) if not os.path.lexists(made)]
-        try:
-            make_folder(folder)
-            with claimed(folder):
+        with claimed(folder, make=True):
+            new = not os.path.lexists(folder / "candidates")
+            try:
                 yield cls._claimed(folder, overwrite, resume, sources)
-        finally:
-            for made in new:
-                with contextlib.suppress(OSError, ValueError):  # it holds something, or was not made
-                    made.rmdir()
+            finally:
+                if new:
+                    with contextlib.suppress(OSError):  # it holds something, or was not made
+                        (folder / "candidates").rmdir()
 
     @classmethod
     def _claimed(cls, folder: Path, overwrite: bool, resume: bool, sources: Iterable[Path]) -> "RunFolder":
@@ -222,23 +221,30 @@ def new_folder(parent: Path, name: str) -> Iterator[Path]:
         OutputError: it cannot be made.
     """
     new = not os.path.lexists(parent)
-    make_folder(parent)
     number = 1
     while True:
+        make_folder(parent)
         folder = parent / (name if number == 1 else f"{name}-{number}")
         try:
             folder.mkdir()
             break
         except FileExistsError:
             number += 1
+        except FileNotFoundError:  # another run has just removed the empty parent
+            continue
         except OSError as error:
             raise cannot_write(folder, error) from error
     try:
         yield folder
     finally:
-        for made in (folder / "candidates", folder, *([parent] if new else [])):
-            with contextlib.suppress(OSError):  # it holds something
-                made.rmdir()
+        # only who has claimed a folder may remove it
+        with contextlib.suppress(OutputError), claimed(folder):
+            for made in (folder / "candidates", folder):
+                with contextlib.suppress(OSError):  # it holds something
+                    made.rmdir()
+        if new:
+            with contextlib.suppress(OSError):
+                parent.rmdir()
 
 
 def read_document(folder: Path) -> dict[str, Any] | None:

@@ -1,5 +1,6 @@
 """The folder of a run holds what was finished, and nothing of a user is lost to it."""
 
+import ast
 import json
 import os
 import re
@@ -263,6 +264,67 @@ def test_a_folder_is_claimed(tmp_path: Path) -> None:
         with pytest.raises(OutputError, match="in use by another run"), RunFolder.opened(tmp_path):
             pass
     assert subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout == "mine\n"
+
+
+_RACE = """
+import os, sys
+from multiprocessing import get_context
+from pathlib import Path
+from rerank.errors import OutputError
+from rerank.run_folder import RunFolder
+
+ctx, place, rounds, how = get_context("fork"), Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+together, tried, told = ctx.Barrier(3), ctx.Barrier(3), ctx.SimpleQueue()
+
+def once(number):
+    # every other round the folder is new, and nothing is stored in it: whoever had it removes it
+    folder = place / str(number if how == "stored" else number % 2)
+    together.wait(60)
+    try:
+        with RunFolder.opened(folder) as run:
+            if how == "stored":
+                tried.wait(60)
+                (folder / "candidates" / "000-mine.flac").touch()
+                return "owner"
+            mark = os.open(place / "mark", os.O_CREAT | os.O_EXCL)  # raises where another one has the folder too
+            assert (folder / "candidates").is_dir() and os.path.samestat(os.stat(folder), os.stat(run.path))
+            os.unlink(place / "mark")
+            os.close(mark)
+            return "owner"
+    except OutputError as error:
+        if how == "stored":
+            tried.wait(60)
+        return str(error).replace(str(folder), "FOLDER")
+
+def several():
+    try:
+        result = [once(number) for number in range(rounds)]
+    except BaseException as error:
+        result = [repr(error)] * rounds
+        together.abort(), tried.abort()
+    told.put(result)
+
+children = [ctx.Process(target=several) for _ in range(3)]
+[child.start() for child in children]
+results = [told.get() for _ in children]
+[child.join() for child in children]
+for number in range(rounds):
+    print(sorted(result[number] for result in results))
+"""
+
+
+@pytest.mark.parametrize("how", ["stored", "removed again"])
+def test_a_new_folder_has_one_owner(tmp_path: Path, how: str) -> None:
+    command = [sys.executable, "-c", _RACE, str(tmp_path), "150", how]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=120)
+    refused = "FOLDER is in use by another run; choose another folder, or wait until that is done"
+    rounds = [ast.literal_eval(line) for line in done.stdout.splitlines()]
+    assert len(rounds) == 150
+    if how == "stored":
+        assert all(one == [refused, refused, "owner"] for one in rounds)
+    else:
+        assert all("owner" in one and set(one) <= {refused, "owner"} for one in rounds)
+        assert os.listdir(tmp_path) == []
 
 
 def test_new_folders_are_not_shared(tmp_path: Path) -> None:
