@@ -6,7 +6,8 @@
 **Promises**, whenever the process is killed
 - `ranking.json` is whole, and what it lists is there: a file is on the disk before a document names it.
 - Nobody else writes into a folder that a run has claimed.
-- Nothing is removed or replaced but what the document of a run lists and whose content is still what it recorded.
+- Nothing is removed or replaced but what a run has recorded, in its document or its notes, and whose content is still
+  what it recorded.
 """
 
 import contextlib
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from rerank import audio as audio_files
-from rerank import swap
+from rerank import swap, takes
 from rerank.audio import Audio
 from rerank.data import Candidate
 from rerank.errors import InvalidInput, OutputError
@@ -45,7 +46,6 @@ class RunFolder:
 
     def __init__(self, path: Path, place: Path, earlier: Mapping[str, Any] | None = None) -> None:
         self.path, self.place, self.earlier = path, place, earlier
-        self._found = list(earlier.get("found", [])) if earlier else [path.name for path in _takes(place)]
         self._unsynced: list[Path] = []
 
     @classmethod
@@ -76,25 +76,30 @@ class RunFolder:
             raise OutputError(f"cannot write {folder}: it is a file; choose a folder")
         with claimed(folder, make=True):
             new = not os.path.lexists(folder / "candidates")
+            run = None
             try:
-                yield cls._claimed(folder, overwrite, resume, sources)
+                run = cls._claimed(folder, overwrite, resume, sources)
+                yield run
             finally:
+                if run is not None:
+                    takes.forget(run.place)
                 if new:
                     with contextlib.suppress(OSError):  # it holds something, or was not made
                         (folder / "candidates").rmdir()
 
     @classmethod
     def _claimed(cls, folder: Path, overwrite: bool, resume: bool, sources: Iterable[Path]) -> "RunFolder":
+        for name in ("candidates", "unfinished"):
+            if os.path.islink(folder / name):
+                raise OutputError(f"{folder / name} is a link to somewhere else; choose another folder, or remove it")
         try:
-            remove_partial(folder)
+            for place in (folder, folder / "candidates"):
+                remove_partial(place)
             swap.settle(folder)
-            takes = _takes(folder)
+            found = _called_as_takes(folder)
         except (OSError, ValueError) as error:
             raise cannot_write(folder, error) from error
-        for name in ("candidates", "unfinished"):
-            if (folder / name).is_symlink():
-                raise OutputError(f"{folder / name} is a link to somewhere else; choose another folder, or remove it")
-        held = takes or os.path.lexists(folder / "ranking.json")
+        held = found or os.path.lexists(folder / "ranking.json")
         earlier = None
         if held and not (overwrite or resume):
             raise OutputError(
@@ -103,6 +108,11 @@ class RunFolder:
             )
         if held:
             earlier = read_document(folder)
+        if earlier is not None and not ("version" in earlier and isinstance(earlier.get("candidates"), list)):
+            raise InvalidInput(
+                f"{folder / 'ranking.json'} is no ranking that can be read: it needs a version and candidates; restore "
+                "it, or choose another folder"
+            )
         if resume and held and earlier is None:
             raise OutputError(
                 f"{folder} holds takes and no ranking.json, so they cannot be gone on with; --overwrite it"
@@ -112,7 +122,11 @@ class RunFolder:
             _check_sources(folder, sources)
             place = swap.free_stage(folder)
         make_folder(place / "candidates")
-        remove_partial(place / "candidates")
+        try:
+            if place == folder:
+                takes.clean(folder)
+        except OSError as error:
+            raise cannot_write(folder, error) from error
         return cls(folder, place, earlier if resume else None)
 
     def stored(self, candidate: Candidate) -> Candidate:
@@ -125,7 +139,11 @@ class RunFolder:
             OutputError: it cannot be written; what was written before it stays.
         """
         audio = candidate.audio
-        if audio is None or (candidate.path is not None and candidate.path.parent == self.place / "candidates"):
+        if (
+            audio is None
+            or candidate.is_removed
+            or (candidate.path is not None and candidate.path.parent == self.place / "candidates")
+        ):
             return candidate
         suffix = audio_files.lossless_suffix(audio)
         origin = re.sub(r"[^\w-]+", "-", candidate.source.stem)[:_LONGEST_STEM] if candidate.source else "audio"
@@ -133,8 +151,9 @@ class RunFolder:
         path = self.place / "candidates" / f"{stem}{suffix}"
         content = audio_files.encode(audio, suffix)
         digest = hashlib.sha256(content).hexdigest()
-        path = swap.free_name(path, digest)
+        path = takes.free_name(path, digest)
         if not path.exists():
+            takes.note(self.place, path, digest)
             write_bytes(path, content)
         self._unsynced.append(path)
         kept = Audio.stored(
@@ -157,13 +176,12 @@ class RunFolder:
         except OSError as error:
             raise cannot_write(self.place, error) from error
         self._unsynced = []
-        if document["status"] == "running" and self._found:  # takes that are not of this run, whatever they are called
-            document = {**document, "found": self._found}
         write_bytes(self.place / "ranking.json", to_json(document).encode(), synced=True)
 
     def abandon(self) -> None:
         """Remove the document of a run in which not one candidate was stored; a run that goes on is left as it was."""
         if self.earlier is None:
+            takes.forget(self.place)
             for path in (self.place / "ranking.json", self.place / "candidates"):
                 with contextlib.suppress(OSError):
                     path.unlink() if path.is_file() else path.rmdir()
@@ -287,12 +305,18 @@ def remove_takes(
     Raises:
         OutputError: it cannot be done.
     """
-    named = {one.index: (one.path, one.sha256) for one in going if swap.is_own(folder.path, one.path, one.sha256)}
+    named = {
+        one.index: (one.path, one.sha256)
+        for one in going
+        if one.path and one.sha256 and takes.is_own(folder.path, one.path, one.sha256)
+    }
     left = [without_file(one) if one.index in named else one for one in candidates]
+    for path, digest in named.values():
+        takes.note(folder.place, path, digest)
     folder.write(document(left))
     for path, digest in named.values():
         try:
-            swap.remove(folder.path, path, digest)
+            takes.remove(folder.path, path, digest)
         except OSError as error:
             raise cannot_write(folder.path, error) from error
     return left
@@ -315,7 +339,7 @@ def to_json(document: Mapping[str, Any]) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _takes(folder: Path) -> list[Path]:
+def _called_as_takes(folder: Path) -> list[Path]:
     """Return the files in a folder that are called as candidates are."""
     try:
         return [path for path in sorted((folder / "candidates").iterdir()) if _OURS.fullmatch(path.name)]
@@ -325,7 +349,7 @@ def _takes(folder: Path) -> list[Path]:
 
 def _check_sources(folder: Path, sources: Iterable[Path]) -> None:
     going = {os.path.realpath(path) for path, _ in swap.listed(folder)} | {
-        os.path.realpath(path) for path in _takes(folder)
+        os.path.realpath(path) for path in _called_as_takes(folder)
     }
     for source in sources:
         if os.path.realpath(source) in going:

@@ -17,10 +17,10 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+from rerank import takes
 from rerank.errors import OutputError
 from rerank.files import claimed, remove_partial, sha256_of, sync, write_bytes
 
@@ -36,51 +36,17 @@ def free_stage(folder: Path) -> Path:
     return stage
 
 
-def free_name(path: Path, digest: str) -> Path:
-    """Return the path, or one with a number before its suffix, where nothing is or a file with that content."""
-    number, free = 1, path
-    while os.path.lexists(free) and not _is(free, digest):
-        number += 1
-        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
-    return free
-
-
 def listed(folder: Path) -> list[tuple[Path, str]]:
-    """Return the files of the runs in a folder, those in its stages too, with the hashes recorded in their documents.
+    """Return the files of the runs in a folder, those in its stages too, with the hashes that were recorded of them.
 
-    A document that records no hashes (version 1) lists nothing that may go. That of a run which was killed lists also
-    the one take that it had stored and not named yet, by the name that it was going to have.
+    Those of a run are what its document names, and what it had noted (see `rerank.takes`) when it was killed.
     """
     found: list[tuple[Path, str]] = []
     for place in (folder, *(stage for stage in _stages(folder) if _is_free(stage))):
-        document = _read(place / "ranking.json")
-        entries = document.get("candidates", [])
-        for entry in entries if isinstance(entries, list) else []:
-            path, digest = (entry.get("path"), entry.get("sha256")) if isinstance(entry, dict) else (None, None)
-            # what is above the folder, or a link out of it, is not of the run
-            if isinstance(path, str) and isinstance(digest, str) and _is_inside(place, place / path):
-                found.append((place / path, digest))
-        named = {path for path, _ in found}
-        found += [(path, sha256_of(path)) for path in _planned(place, document) if path not in named]
-        if place != folder and document:
+        found += [*takes.named(place), *takes.left(place)]
+        if place != folder and takes.read_object(place / "ranking.json"):
             found.append((place / "ranking.json", sha256_of(place / "ranking.json")))
     return found
-
-
-def _planned(place: Path, document: Mapping[str, Any]) -> Iterator[Path]:
-    """Yield the files in place that a run which was killed had stored by the names that it was going to use."""
-    settings = document.get("settings")
-    if document.get("status") != "running" or not isinstance(settings, dict):
-        return
-    n, seed = settings.get("n"), settings.get("seed")
-    if not isinstance(n, int) or not isinstance(seed, int):
-        return
-    before = document.get("found", [])
-    for index in range(n):
-        for suffix in (".flac", ".wav"):
-            path = place / "candidates" / f"{index:03d}-seed{seed + index}{suffix}"
-            if path.name not in before and path.is_file() and _is_inside(place, path):
-                yield path
 
 
 def take_place(folder: Path, stage: Path, document: str) -> dict[Path, Path]:
@@ -115,7 +81,7 @@ def settle(folder: Path) -> dict[Path, Path]:
     moved: dict[Path, Path] = {}
     stages = list(_stages(folder))
     for stage in stages:
-        replaced = _read(stage / _REPLACED)
+        replaced = takes.read_object(stage / _REPLACED)
         if not replaced:
             continue
         if replaced.get("document") == _digest(folder / "ranking.json"):
@@ -123,39 +89,28 @@ def settle(folder: Path) -> dict[Path, Path]:
             (stage / _REPLACED).unlink()
             continue
         for path, digest in replaced.get("files", []):
-            remove(folder, folder / path, digest)
+            takes.remove(folder, folder / path, digest)
+        takes.forget(folder)
         moved |= _move(folder, stage)
         _remove_stage(stage)
     for stage in stages:  # a process may have been killed before it wrote anything, and files may just have gone
         if stage.exists() and _is_free(stage):
             for place in (stage, stage / "candidates"):
                 remove_partial(place)
+            takes.forget(stage)
             _remove_empty(stage)
     return moved
 
 
-def remove(folder: Path, path: Path | None, digest: str | None) -> bool:
-    """Remove a file of a run if it is in its folder and still has that content; return whether it did."""
-    if path is None or not is_own(folder, path, digest):
-        return False
-    path.unlink()
-    return True
-
-
-def is_own(folder: Path, path: Path | None, digest: str | None) -> bool:
-    """Return whether a file is in the folder of its run and still has the content that was recorded."""
-    return path is not None and digest is not None and _is_inside(folder, path) and _is(path, digest)
-
-
 def _move(folder: Path, stage: Path) -> dict[Path, Path]:
     """Link the files of the run in a stage to `candidates/`, and name them there."""
-    document = _read(folder / "ranking.json")
+    document = takes.read_object(folder / "ranking.json")
     moved: dict[Path, Path] = {}
     for entry in document.get("candidates", []):
         old = folder / entry["path"] if entry.get("path") else None
         if old is None or stage not in old.parents:
             continue
-        new = free_name(folder / "candidates" / old.name, entry["sha256"])
+        new = takes.free_name(folder / "candidates" / old.name, entry["sha256"])
         new.parent.mkdir(exist_ok=True)
         if not new.exists():
             _link(old, new)
@@ -179,9 +134,10 @@ def _link(old: Path, new: Path) -> None:
 
 def _remove_stage(stage: Path) -> None:
     for path, digest in listed(stage):
-        remove(stage, path, digest)
+        takes.remove(stage, path, digest)
     for path in (stage / "ranking.json", stage / _REPLACED):
         path.unlink(missing_ok=True)
+    takes.forget(stage)
     _remove_empty(stage)
 
 
@@ -207,29 +163,8 @@ def _is_free(stage: Path) -> bool:
         return False
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file; an empty one where there is none."""
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def _digest(path: Path) -> str:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:
         return ""
-
-
-def _is(path: Path, digest: str) -> bool:
-    try:
-        return path.is_file() and sha256_of(path) == digest
-    except OSError:
-        return False
-
-
-def _is_inside(folder: Path, path: Path) -> bool:
-    """Return whether a path leads to a place in a folder, links and `..` followed."""
-    return Path(os.path.realpath(folder)) in Path(os.path.realpath(path)).parents

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rerank import takes
 from rerank.audio import Audio, read
 from rerank.data import Candidate
 from rerank.errors import InvalidInput, OutputError
@@ -26,7 +27,7 @@ def candidate(index: int, seed: int | None = None, audio: Audio = AUDIO, source:
 
 
 def document(*candidates: Candidate, folder: Path, status: str = "done") -> dict[str, Any]:
-    return {"status": status, "candidates": [one.to_dict(folder) for one in candidates]}
+    return {"version": 2, "status": status, "candidates": [one.to_dict(folder) for one in candidates]}
 
 
 def run(folder: Path, *seeds: int, overwrite: bool = False, complete: bool = True) -> list[Candidate]:
@@ -219,7 +220,7 @@ def test_a_folder_without_a_run_is_used_and_a_file_refused(tmp_path: Path) -> No
         pass
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", "3"])
+@pytest.mark.parametrize("text", ["", "{", "[1]", "3", '{"a": 1}', '{"version": 2}', '{"version": 2, "candidates": 3}'])
 def test_a_document_that_is_none_is_not_replaced(tmp_path: Path, text: str) -> None:
     (tmp_path / "ranking.json").write_text(text)
     with pytest.raises(InvalidInput, match="ranking.json is no ranking"):
@@ -232,9 +233,9 @@ def test_a_folder_in_which_nothing_was_stored_is_removed_again(tmp_path: Path) -
     for name in ("new", "mine", "used"):
         with RunFolder.opened(tmp_path / name) as opened:
             assert (tmp_path / name / "candidates").is_dir()
-            opened.write({"status": "running", "candidates": []})
+            opened.write({"version": 2, "status": "running", "candidates": []})
             if name == "used":
-                opened.stored(candidate(0, 0))
+                opened.write(document(opened.stored(candidate(0, 0)), folder=opened.place))
             else:
                 opened.abandon()
     assert files(tmp_path) == ["used/candidates/000-seed0.flac", "used/ranking.json"]
@@ -249,6 +250,92 @@ def test_what_a_killed_process_left_is_cleaned(tmp_path: Path) -> None:
     with RunFolder.opened(tmp_path, resume=True):
         pass
     assert files(tmp_path) == ["candidates/000-seed0.flac", "candidates/mine.partial", "ranking.json"]
+
+
+def kill(folder: Path, *, at: str, **options: bool) -> None:
+    """Have a process store takes 0 and 1 and name the first, then keep none of them; it kills itself on the way."""
+    code = """
+import os, sys
+import numpy as np
+from rerank import swap, takes
+from rerank.run_folder import RunFolder, remove_takes
+from tests.test_run_folder import candidate, document
+folder, at, options = sys.argv[1], sys.argv[2], eval(sys.argv[3])
+with RunFolder.opened(folder, **options) as run:
+    first = run.stored(candidate(0, 0))
+    run.write(document(first, folder=run.place, status="running"))
+    second = run.stored(candidate(1, 1))
+    if at == "keep":
+        takes.remove = lambda *_: os.kill(os.getpid(), 9)
+        remove_takes(run, [first, second], [first, second], lambda left: document(*left, folder=run.place))
+    os.kill(os.getpid(), 9)
+"""
+    command = [sys.executable, "-c", code, str(folder), at, repr(options)]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == -9
+
+
+@pytest.mark.parametrize("again", ["overwrite", "resume"])
+def test_only_what_was_recorded_of_a_killed_run_goes(tmp_path: Path, again: str) -> None:
+    kill(tmp_path, at="stored")
+    assert files(tmp_path) == [
+        ".takes.jsonl",
+        "candidates/000-seed0.flac",
+        "candidates/001-seed1.flac",
+        "ranking.json",
+    ]
+    mine = {"candidates/000-seed0.wav", "candidates/002-seed2.flac"}  # called as takes of that run would have been
+    for name in mine:
+        (tmp_path / name).write_bytes(b"mine")
+    for name in (".ranking.json.1.2.partial", "candidates/.002-seed2.flac.1.2.partial"):
+        (tmp_path / name).write_bytes(b"half")
+    if again == "overwrite":
+        run(tmp_path, 7, overwrite=True)
+        assert set(files(tmp_path)) == {*mine, "candidates/000-seed7.flac", "ranking.json"}
+    else:
+        with RunFolder.opened(tmp_path, resume=True):
+            pass
+        assert set(files(tmp_path)) == {*mine, "candidates/000-seed0.flac", "ranking.json"}
+
+
+def test_a_take_that_was_edited_after_the_kill_stays(tmp_path: Path) -> None:
+    kill(tmp_path, at="stored")
+    (tmp_path / "candidates" / "001-seed1.flac").write_bytes(b"edited")
+    with (tmp_path / ".takes.jsonl").open("ab") as notes_:
+        notes_.write(b'\n["candidates/002-')  # killed while it wrote this line
+    with RunFolder.opened(tmp_path, resume=True) as opened:
+        opened.stored(candidate(2, 2))
+        assert len(takes.left(tmp_path)) == 1, "what follows the broken line is read"
+    run(tmp_path, 7, overwrite=True)
+    assert files(tmp_path) == ["candidates/000-seed7.flac", "candidates/001-seed1.flac", "ranking.json"]
+
+
+def test_what_a_killed_run_left_is_not_touched_by_one_that_is_refused(tmp_path: Path) -> None:
+    kill(tmp_path, at="stored")
+    before = files(tmp_path)
+    with pytest.raises(OutputError, match="already holds a run"):
+        run(tmp_path, 1)
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("again", ["overwrite", "resume"])
+def test_a_removal_that_was_killed_goes_on(tmp_path: Path, again: str) -> None:
+    kill(tmp_path, at="keep")
+    assert [entry["path"] for entry in (read_document(tmp_path) or {})["candidates"]] == [None, None]
+    assert len(files(tmp_path)) == 4
+    with RunFolder.opened(tmp_path, resume=again == "resume", overwrite=again == "overwrite") as opened:
+        if again == "overwrite":
+            opened.write(document(folder=opened.place))
+            opened.take_place(document(folder=opened.path))
+    assert files(tmp_path) == ["ranking.json"]
+
+
+def test_what_a_run_killed_in_its_stage_left_goes(tmp_path: Path) -> None:
+    run(tmp_path, 5)
+    kill(tmp_path, at="stored", overwrite=True)
+    (tmp_path / "unfinished" / "candidates" / "001-seed1.wav").write_bytes(b"mine")
+    (tmp_path / "unfinished" / "candidates" / ".000-seed0.flac.1.2.partial").write_bytes(b"half")
+    run(tmp_path, 6, overwrite=True)
+    assert files(tmp_path) == ["candidates/000-seed6.flac", "ranking.json", "unfinished/candidates/001-seed1.wav"]
 
 
 def test_a_folder_is_claimed(tmp_path: Path) -> None:
@@ -324,7 +411,8 @@ def test_a_new_folder_has_one_owner(tmp_path: Path, how: str) -> None:
         assert all(one == [refused, refused, "owner"] for one in rounds)
     else:
         assert all("owner" in one and set(one) <= {refused, "owner"} for one in rounds)
-        assert os.listdir(tmp_path) == []
+        # one that a run made and another one claimed first is left to neither, and empty
+        assert not list(tmp_path.glob("*/*"))
 
 
 def test_new_folders_are_not_shared(tmp_path: Path) -> None:
