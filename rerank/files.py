@@ -39,7 +39,7 @@ def write_bytes(path: Path, content: bytes, *, synced: bool = False) -> None:
     Raises:
         OutputError: the disk is full, the folder is missing or may not be written.
     """
-    partial = path.parent / f".{path.name}.{os.getpid()}.{threading.get_ident()}.partial"
+    partial = partial_path(path)
     try:
         if synced:
             _write_through(partial, content)
@@ -51,6 +51,11 @@ def write_bytes(path: Path, content: bytes, *, synced: bool = False) -> None:
     finally:
         with contextlib.suppress(OSError, ValueError):
             partial.unlink(missing_ok=True)
+
+
+def partial_path(path: Path) -> Path:
+    """Return the hidden name beside a file that it has until it is complete; see `remove_partial`."""
+    return path.parent / f".{path.name}.{os.getpid()}.{threading.get_ident()}.partial"
 
 
 def _write_through(path: Path, content: bytes) -> None:

@@ -83,6 +83,8 @@ class RunFolder:
             finally:
                 if run is not None:
                     takes.forget(run.place)
+                    if run.place != folder:
+                        swap.remove_empty(run.place)
                 if new:
                     with contextlib.suppress(OSError):  # it holds something, or was not made
                         (folder / "candidates").rmdir()
@@ -185,9 +187,6 @@ class RunFolder:
             for path in (self.place / "ranking.json", self.place / "candidates"):
                 with contextlib.suppress(OSError):
                     path.unlink() if path.is_file() else path.rmdir()
-            if self.place != self.path:
-                with contextlib.suppress(OSError):
-                    self.place.rmdir()
 
     def take_place(self, document: Mapping[str, Any]) -> dict[Path, Path]:
         """Put the complete run that is in `place` where the earlier one is, and remove the files of that.
@@ -199,7 +198,8 @@ class RunFolder:
             Where each file of a candidate is now, by where it was.
 
         Raises:
-            OutputError: it cannot be done; the earlier run stays, or the new one is there.
+            OutputError: it cannot be done, and the earlier run stays. What fails once the new one is there is logged, and
+                gone on with by whoever claims the folder next.
         """
         try:
             moved = swap.take_place(self.path, self.place, to_json(document))

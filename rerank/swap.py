@@ -2,12 +2,13 @@
 
 The new run was written to a stage, the subfolder `unfinished`. Then, each step by itself complete or not begun:
 
-1. `stage/replaced.json` says which files of earlier runs may go, with their hashes.
-2. `ranking.json` becomes that of the new run, with the paths that its files have in the stage. From here on the new run
-   is what the folder holds.
-3. The files of the earlier runs are removed, as far as they are still what was recorded.
-4. The files of the new run are linked to `candidates/`, and `ranking.json` names them there.
-5. The stage is removed.
+1. The files of the new run are linked to `candidates/` under hidden names: what can be known to fail fails here.
+2. `stage/replaced.json` says which files of earlier runs may go, with their hashes.
+3. `ranking.json` becomes that of the new run, with the paths that its files have in the stage. From here on the new run
+   is what the folder holds, and what fails is told and gone on with by whoever claims the folder next.
+4. The files of the earlier runs are removed, as far as they are still what was recorded.
+5. The links get their names, and `ranking.json` names them there.
+6. The stage is removed.
 
 A process that is killed between two steps leaves a folder that can be read; whoever claims it next goes on from there.
 """
@@ -15,17 +16,21 @@ A process that is killed between two steps leaves a folder that can be read; who
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rerank import takes
 from rerank.errors import OutputError
-from rerank.files import claimed, remove_partial, sha256_of, sync, write_bytes
+from rerank.files import claimed, partial_path, remove_partial, sha256_of, sync, write_bytes
 
 _STAGE = "unfinished"
 _REPLACED = "replaced.json"
+
+logger = logging.getLogger("rerank")
 
 
 def free_stage(folder: Path) -> Path:
@@ -65,20 +70,40 @@ def take_place(folder: Path, stage: Path, document: str) -> dict[Path, Path]:
         "document": _digest(folder / "ranking.json"),
         "files": [[path.relative_to(folder).as_posix(), digest] for path, digest in going],
     }
-    write_bytes(stage / _REPLACED, json.dumps(replaced).encode(), synced=True)
-    sync(stage)
-    write_bytes(folder / "ranking.json", document.encode(), synced=True)
-    sync(folder)
-    return settle(folder)
+    ready: dict[Path, Path] = {}
+    try:
+        _make_ready(folder, stage, json.loads(document), ready)
+        write_bytes(stage / _REPLACED, json.dumps(replaced).encode(), synced=True)
+        sync(stage)
+        write_bytes(folder / "ranking.json", document.encode(), synced=True)
+    except BaseException:
+        for hidden in ready.values():
+            with contextlib.suppress(OSError):
+                hidden.unlink(missing_ok=True)
+        raise
+    moved: dict[Path, Path] = {}
+    try:
+        sync(folder)
+        _finish(folder, stage, replaced["files"], moved, ready)
+        settle(folder)
+    except (OSError, OutputError) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        logger.warning(
+            "%s holds the new run, but not all of the earlier one could be removed, or not all of the new one moved "
+            "from %s: %s; it is gone on with when a run uses the folder next",
+            folder,
+            stage.name,
+            reason,
+        )
+    return moved
 
 
-def settle(folder: Path) -> dict[Path, Path]:
-    """Go on with what a killed process left of `take_place`; return where each file is now, by where it was.
+def settle(folder: Path) -> None:
+    """Go on with what a killed process left of `take_place`.
 
     Raises:
         OSError, OutputError: a step cannot be done.
     """
-    moved: dict[Path, Path] = {}
     stages = list(_stages(folder))
     for stage in stages:
         replaced = takes.read_object(stage / _REPLACED)
@@ -88,48 +113,87 @@ def settle(folder: Path) -> dict[Path, Path]:
             # the new run did not get so far as to take the place: it stays where it is
             (stage / _REPLACED).unlink()
             continue
-        for path, digest in replaced.get("files", []):
-            takes.remove(folder, folder / path, digest)
-        takes.forget(folder)
-        moved |= _move(folder, stage)
-        _remove_stage(stage)
+        _finish(folder, stage, replaced.get("files", []), {}, {})
     for stage in stages:  # a process may have been killed before it wrote anything, and files may just have gone
         if stage.exists() and _is_free(stage):
-            for place in (stage, stage / "candidates"):
-                remove_partial(place)
+            remove_partial(stage)
+            if not (stage / "candidates").is_symlink():
+                remove_partial(stage / "candidates")
             takes.forget(stage)
-            _remove_empty(stage)
-    return moved
+            remove_empty(stage)
 
 
-def _move(folder: Path, stage: Path) -> dict[Path, Path]:
-    """Link the files of the run in a stage to `candidates/`, and name them there."""
+def _finish(
+    folder: Path, stage: Path, going: Iterable[Sequence[str]], moved: dict[Path, Path], ready: Mapping[Path, Path]
+) -> None:
+    """Do what is left after the document of the new run is in place.
+
+    Args:
+        folder: of the run.
+        stage: that the new run was written to.
+        going: files of earlier runs, with their hashes.
+        moved: filled with where each file of the new run is now, by where it was.
+        ready: links to its files in `candidates/`, by where they were.
+    """
+    named = {path for path, _ in takes.named(folder)}
+    for path, digest in going:
+        if folder / path not in named:
+            takes.remove(folder, folder / path, digest)
+    takes.forget(folder)
+    _move(folder, stage, moved, ready)
+    _remove_stage(stage)
+
+
+def _make_ready(folder: Path, stage: Path, document: Mapping[str, Any], ready: dict[Path, Path]) -> None:
+    """Link the files of the run in a stage to `candidates/` under hidden names, so that they need only be renamed.
+
+    What can fail, for want of space or of leave to write, fails here, while the earlier run is still in place. A killed
+    process leaves links that go as its half-written files do.
+    """
+    (folder / "candidates").mkdir(exist_ok=True)
+    for old in _in_stage(folder, stage, document):
+        ready[old] = hidden = partial_path(folder / "candidates" / old.name)
+        _link(old, hidden)
+
+
+def _move(folder: Path, stage: Path, moved: dict[Path, Path], ready: Mapping[Path, Path]) -> None:
+    """Give the files of the run in a stage their places in `candidates/`, and name them there."""
     document = takes.read_object(folder / "ranking.json")
-    moved: dict[Path, Path] = {}
-    for entry in document.get("candidates", []):
-        old = folder / entry["path"] if entry.get("path") else None
-        if old is None or stage not in old.parents:
-            continue
+    places: dict[Path, Path] = {}
+    for old, entry in _in_stage(folder, stage, document).items():
         new = takes.free_name(folder / "candidates" / old.name, entry["sha256"])
-        new.parent.mkdir(exist_ok=True)
-        if not new.exists():
-            _link(old, new)
-        moved[old] = new
+        hidden = ready.get(old) or partial_path(new)
+        if old not in ready:
+            new.parent.mkdir(exist_ok=True)
+            _link(old, hidden)
+        if new.exists():  # with that content
+            hidden.unlink()
+        else:
+            hidden.replace(new)
+        places[old] = new
         entry["path"] = new.relative_to(folder).as_posix()
-    if moved:
+    if places:
         sync(folder / "candidates")
         text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         write_bytes(folder / "ranking.json", text.encode("utf-8", "backslashreplace"), synced=True)
+        moved |= places
         sync(folder)
-    return moved
+
+
+def _in_stage(folder: Path, stage: Path, document: Mapping[str, Any]) -> dict[Path, dict[str, Any]]:
+    """Return the entries of a document whose files are in a stage, by these files; one that was deleted is left out."""
+    found = {folder / entry["path"]: entry for entry in document.get("candidates", []) if entry.get("path")}
+    return {path: entry for path, entry in found.items() if stage in path.parents and path.is_file()}
 
 
 def _link(old: Path, new: Path) -> None:
+    """Link or copy a file to a hidden name, which whatever is there by it may go for."""
+    new.unlink(missing_ok=True)
     try:
         os.link(old, new)
     except OSError:  # some file systems have no links
-        write_bytes(new, old.read_bytes(), synced=True)
-        shutil.copystat(old, new)
+        shutil.copy2(old, new)
+        sync(new)
 
 
 def _remove_stage(stage: Path) -> None:
@@ -138,10 +202,11 @@ def _remove_stage(stage: Path) -> None:
     for path in (stage / "ranking.json", stage / _REPLACED):
         path.unlink(missing_ok=True)
     takes.forget(stage)
-    _remove_empty(stage)
+    remove_empty(stage)
 
 
-def _remove_empty(stage: Path) -> None:
+def remove_empty(stage: Path) -> None:
+    """Remove a stage in which nothing is."""
     for made in (stage / "candidates", stage):
         with contextlib.suppress(OSError):  # it holds something that is not ours
             made.rmdir()

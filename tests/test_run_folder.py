@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,12 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+import rerank
 from rerank import takes
 from rerank.audio import Audio, read
 from rerank.data import Candidate
 from rerank.errors import InvalidInput, OutputError
 from rerank.run_folder import RunFolder, new_folder, read_document, to_json
-from tests.conftest import ROOT, notes
+from tests.conftest import ROOT, ToyGenerator, ToyReward, notes
 
 AUDIO = notes(np.random.default_rng(0), 0.1)
 
@@ -178,6 +180,84 @@ def test_files_are_copied_where_there_are_no_links(tmp_path: Path, monkeypatch: 
     run(tmp_path / "run", 0, 1)
     run(tmp_path / "run", 0, 5, overwrite=True)
     assert files(tmp_path / "run") == ["candidates/000-seed0.flac", "candidates/001-seed5.flac", "ranking.json"]
+
+
+def test_a_run_that_cannot_take_the_place_leaves_the_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "run"
+    run(place, 0, 1)
+    before = {name: (place / name).read_bytes() for name in files(place)}
+    link = os.link
+    calls: list[Path] = []
+
+    def closed(old: Path, new: Path, **_: Any) -> None:
+        calls.append(new)
+        if len(calls) > 1:
+            raise PermissionError(13, "Permission denied", str(new))
+        link(old, new)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "link", closed)
+        patched.setattr(shutil, "copy2", closed)
+        with pytest.raises(OutputError, match=r"cannot write .*run: permission denied"):
+            run(place, 5, 6, overwrite=True)
+    assert {name: (place / name).read_bytes() for name in before} == before
+    assert set(files(place)) - set(before) == {
+        "unfinished/candidates/000-seed5.flac",
+        "unfinished/candidates/001-seed6.flac",
+        "unfinished/ranking.json",
+    }
+    run(place, 7, overwrite=True)
+    assert files(place) == ["candidates/000-seed7.flac", "ranking.json"]
+
+
+@pytest.mark.parametrize("call", ["unlink", "replace"])
+def test_what_fails_once_the_new_run_is_there_is_told_and_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, call: str
+) -> None:
+    place = tmp_path / "run"
+    run(place, 0, 1)
+    real = getattr(Path, call)
+
+    def failing(path: Path, *args: Any, **options: Any) -> Any:
+        fails = (
+            path.name == "001-seed1.flac"
+            if call == "unlink"
+            else ".001-seed6.flac" in path.name and "run/cand" in str(path)
+        )
+        if fails:
+            raise OSError(5, "Input/output error")
+        return real(path, *args, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, call, failing)
+        run(place, 5, 6, overwrite=True)
+    [told] = [record.getMessage() for record in caplog.records]
+    assert told.startswith(f"{place} holds the new run, but not all") and "input/output error" in told
+    entries = (read_document(place) or {})["candidates"]
+    assert [entry["path"] for entry in entries] == [f"unfinished/candidates/00{at}-seed{at + 5}.flac" for at in (0, 1)]
+    assert all((place / entry["path"]).is_file() for entry in entries)
+    with RunFolder.opened(place, resume=True):
+        pass
+    assert files(place) == ["candidates/000-seed5.flac", "candidates/001-seed6.flac", "ranking.json"]
+
+
+def test_a_stage_in_which_nothing_was_stored_is_removed_again(tmp_path: Path) -> None:
+    run(tmp_path, 0)
+    with pytest.raises(ZeroDivisionError), RunFolder.opened(tmp_path, overwrite=True):
+        _ = 1 / 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["candidates", "ranking.json"]
+
+
+def test_a_run_whose_takes_were_removed_can_be_saved_elsewhere(tmp_path: Path) -> None:
+    chosen: dict[str, Any] = {"generator": ToyGenerator(), "reward": ToyReward(), "duration": 0.5}
+    kept = rerank.generate("piano", 3, output=tmp_path / "run", keep=1, **chosen)
+    rerank.load(tmp_path / "run").save(tmp_path / "copy")
+    copy = rerank.load(tmp_path / "copy")
+    assert [one.rewards for one in copy.candidates] == [one.rewards for one in kept.candidates]
+    assert [one.is_removed for one in copy.candidates] == [False, True, True]
+    assert len(files(tmp_path / "copy")) == 2
 
 
 def test_a_run_does_not_replace_its_own_sources(tmp_path: Path) -> None:
@@ -358,7 +438,7 @@ import os, sys
 from multiprocessing import get_context
 from pathlib import Path
 from rerank.errors import OutputError
-from rerank.run_folder import RunFolder
+from rerank.run_folder import RunFolder, new_folder
 
 ctx, place, rounds, how = get_context("fork"), Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 together, tried, told = ctx.Barrier(3), ctx.Barrier(3), ctx.SimpleQueue()
@@ -367,6 +447,14 @@ def once(number):
     # every other round the folder is new, and nothing is stored in it: whoever had it removes it
     folder = place / str(number if how == "stored" else number % 2)
     together.wait(60)
+    if how == "numbered":
+        with new_folder(place / "runs", "a") as folder:
+            mark = os.open(place / folder.name, os.O_CREAT | os.O_EXCL)  # raises where another one has it too
+            (folder / "mine").touch()
+            (folder / "mine").unlink()
+            os.unlink(place / folder.name)
+            os.close(mark)
+        return "owner"
     try:
         with RunFolder.opened(folder) as run:
             if how == "stored":
@@ -413,6 +501,12 @@ def test_a_new_folder_has_one_owner(tmp_path: Path, how: str) -> None:
         assert all("owner" in one and set(one) <= {refused, "owner"} for one in rounds)
         # one that a run made and another one claimed first is left to neither, and empty
         assert not list(tmp_path.glob("*/*"))
+
+
+def test_new_folders_have_one_owner_each(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _RACE, str(tmp_path), "150", "numbered"]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines() == [str(["owner"] * 3)] * 150
 
 
 def test_new_folders_are_not_shared(tmp_path: Path) -> None:
