@@ -29,7 +29,9 @@ from rerank.errors import InvalidInput, OutputError
 from rerank.files import as_path, cannot_write, claimed, make_folder, remove_partial, sync, write_bytes
 
 _OURS = re.compile(r"\d{3,}-.*\.(flac|wav)")
-_LONGEST_STEM = 60  # of the name of a file that a candidate is called after, in characters
+# characters of the name of a file that a candidate is called after: at 4 bytes each, what is added to it (an index, a
+# suffix, and that of a file being written) still fits into the 255 bytes of a name
+_LONGEST_STEM = 50
 
 logger = logging.getLogger("rerank")
 

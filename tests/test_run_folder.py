@@ -68,6 +68,13 @@ def test_audio_made_elsewhere_keeps_its_name(tmp_path: Path) -> None:
         assert plain.path is not None and plain.path.name == "001-audio.flac"
 
 
+def test_a_long_name_is_cut_so_that_it_can_be_written(tmp_path: Path) -> None:
+    source = Path("\N{MATHEMATICAL SCRIPT SMALL A}" * 62)
+    with RunFolder.opened(tmp_path) as opened:
+        stored = opened.stored(candidate(0, None, AUDIO, source))
+    assert stored.path is not None and stored.path.name == f"000-{source.name[:50]}.flac"
+
+
 def test_what_is_stored_already_is_not_written_again(tmp_path: Path) -> None:
     with RunFolder.opened(tmp_path) as opened:
         first = opened.stored(candidate(0, 0))
