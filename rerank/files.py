@@ -39,7 +39,7 @@ def write_bytes(path: Path, content: bytes, *, synced: bool = False) -> None:
     Raises:
         OutputError: the disk is full, the folder is missing or may not be written.
     """
-    partial = path.parent / f".{path.name}.{os.getpid()}.{threading.get_ident()}.partial"
+    partial = partial_path(path)
     try:
         if synced:
             _write_through(partial, content)
@@ -51,6 +51,11 @@ def write_bytes(path: Path, content: bytes, *, synced: bool = False) -> None:
     finally:
         with contextlib.suppress(OSError, ValueError):
             partial.unlink(missing_ok=True)
+
+
+def partial_path(path: Path) -> Path:
+    """Return the hidden name beside a file that it has until it is complete; see `remove_partial`."""
+    return path.parent / f".{path.name}.{os.getpid()}.{threading.get_ident()}.partial"
 
 
 def _write_through(path: Path, content: bytes) -> None:
@@ -100,29 +105,56 @@ def make_folder(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def claimed(folder: Path) -> Iterator[None]:
+def claimed(folder: Path, *, make: bool = False) -> Iterator[None]:
     """Keep other processes, and other threads of this one, from claiming a folder while the block runs.
 
     The claim is a lock on the folder itself, which the system drops when the process ends, however it ends.
 
+    Args:
+        folder: to claim.
+        make: whether a folder that is not there is made; it is removed again, before the claim ends, where the block
+            leaves nothing in it.
+
     Raises:
-        OutputError: another one has it, or the folder may not be read.
+        OutputError: another one has it, or the folder may not be read, or not be made.
     """
+    descriptor, new = _lock(folder, make)
     try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except (OSError, ValueError) as error:
-        raise cannot_write(folder, error) from error
-    try:
+        yield
+    finally:
+        if new:
+            with contextlib.suppress(OSError):  # it holds something
+                folder.rmdir()
+        os.close(descriptor)
+
+
+def _lock(folder: Path, make: bool) -> tuple[int, bool]:
+    """Return the descriptor of a folder that is locked now, and whether the folder was not there before."""
+    while True:
+        new = make and not os.path.lexists(folder)
+        if make:
+            make_folder(folder)
+        try:
+            descriptor = os.open(folder, os.O_RDONLY)
+        except (OSError, ValueError) as error:
+            if make and isinstance(error, FileNotFoundError):  # whoever had it before has just removed it
+                continue
+            raise cannot_write(folder, error) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # what was locked may have been removed meanwhile, and another folder have its name
+            if os.path.samestat(os.fstat(descriptor), os.stat(folder)):
+                return descriptor, new
+        except FileNotFoundError:
+            pass
         except BlockingIOError as error:
+            os.close(descriptor)
             raise OutputError(
                 f"{folder} is in use by another run; choose another folder, or wait until that is done"
             ) from error
         except OSError as error:
+            os.close(descriptor)
             raise cannot_write(folder, error) from error
-        yield
-    finally:
         os.close(descriptor)
 
 

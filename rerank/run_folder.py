@@ -6,7 +6,8 @@
 **Promises**, whenever the process is killed
 - `ranking.json` is whole, and what it lists is there: a file is on the disk before a document names it.
 - Nobody else writes into a folder that a run has claimed.
-- Nothing is removed or replaced but what the document of a run lists and whose content is still what it recorded.
+- Nothing is removed or replaced but what a run has recorded, in its document or its notes, and whose content is still
+  what it recorded.
 """
 
 import contextlib
@@ -21,14 +22,16 @@ from pathlib import Path
 from typing import Any
 
 from rerank import audio as audio_files
-from rerank import swap
+from rerank import swap, takes
 from rerank.audio import Audio
 from rerank.data import Candidate
 from rerank.errors import InvalidInput, OutputError
 from rerank.files import as_path, cannot_write, claimed, make_folder, remove_partial, sync, write_bytes
 
 _OURS = re.compile(r"\d{3,}-.*\.(flac|wav)")
-_LONGEST_STEM = 60  # of the name of a file that a candidate is called after, in characters
+# characters of the name of a file that a candidate is called after: at 4 bytes each, what is added to it (an index, a
+# suffix, and that of a file being written) still fits into the 255 bytes of a name
+_LONGEST_STEM = 50
 
 logger = logging.getLogger("rerank")
 
@@ -45,7 +48,6 @@ class RunFolder:
 
     def __init__(self, path: Path, place: Path, earlier: Mapping[str, Any] | None = None) -> None:
         self.path, self.place, self.earlier = path, place, earlier
-        self._found = list(earlier.get("found", [])) if earlier else [path.name for path in _takes(place)]
         self._unsynced: list[Path] = []
 
     @classmethod
@@ -74,28 +76,34 @@ class RunFolder:
         # by os.path, which takes every name: Path.exists raises where a name is too long or a folder is closed
         if os.path.exists(folder) and not os.path.isdir(folder):
             raise OutputError(f"cannot write {folder}: it is a file; choose a folder")
-        new = [made for made in (folder / "candidates", folder) if not os.path.lexists(made)]
-        try:
-            make_folder(folder)
-            with claimed(folder):
-                yield cls._claimed(folder, overwrite, resume, sources)
-        finally:
-            for made in new:
-                with contextlib.suppress(OSError, ValueError):  # it holds something, or was not made
-                    made.rmdir()
+        with claimed(folder, make=True):
+            new = not os.path.lexists(folder / "candidates")
+            run = None
+            try:
+                run = cls._claimed(folder, overwrite, resume, sources)
+                yield run
+            finally:
+                if run is not None:
+                    takes.forget(run.place)
+                    if run.place != folder:
+                        swap.remove_empty(run.place)
+                if new:
+                    with contextlib.suppress(OSError):  # it holds something, or was not made
+                        (folder / "candidates").rmdir()
 
     @classmethod
     def _claimed(cls, folder: Path, overwrite: bool, resume: bool, sources: Iterable[Path]) -> "RunFolder":
+        for name in ("candidates", "unfinished"):
+            if os.path.islink(folder / name):
+                raise OutputError(f"{folder / name} is a link to somewhere else; choose another folder, or remove it")
         try:
-            remove_partial(folder)
+            for place in (folder, folder / "candidates"):
+                remove_partial(place)
             swap.settle(folder)
-            takes = _takes(folder)
+            found = _called_as_takes(folder)
         except (OSError, ValueError) as error:
             raise cannot_write(folder, error) from error
-        for name in ("candidates", "unfinished"):
-            if (folder / name).is_symlink():
-                raise OutputError(f"{folder / name} is a link to somewhere else; choose another folder, or remove it")
-        held = takes or os.path.lexists(folder / "ranking.json")
+        held = found or os.path.lexists(folder / "ranking.json")
         earlier = None
         if held and not (overwrite or resume):
             raise OutputError(
@@ -104,6 +112,11 @@ class RunFolder:
             )
         if held:
             earlier = read_document(folder)
+        if earlier is not None and not ("version" in earlier and isinstance(earlier.get("candidates"), list)):
+            raise InvalidInput(
+                f"{folder / 'ranking.json'} is no ranking that can be read: it needs a version and candidates; restore "
+                "it, or choose another folder"
+            )
         if resume and held and earlier is None:
             raise OutputError(
                 f"{folder} holds takes and no ranking.json, so they cannot be gone on with; --overwrite it"
@@ -113,7 +126,11 @@ class RunFolder:
             _check_sources(folder, sources)
             place = swap.free_stage(folder)
         make_folder(place / "candidates")
-        remove_partial(place / "candidates")
+        try:
+            if place == folder:
+                takes.clean(folder)
+        except OSError as error:
+            raise cannot_write(folder, error) from error
         return cls(folder, place, earlier if resume else None)
 
     def stored(self, candidate: Candidate) -> Candidate:
@@ -126,7 +143,11 @@ class RunFolder:
             OutputError: it cannot be written; what was written before it stays.
         """
         audio = candidate.audio
-        if audio is None or (candidate.path is not None and candidate.path.parent == self.place / "candidates"):
+        if (
+            audio is None
+            or candidate.is_removed
+            or (candidate.path is not None and candidate.path.parent == self.place / "candidates")
+        ):
             return candidate
         suffix = audio_files.lossless_suffix(audio)
         origin = re.sub(r"[^\w-]+", "-", candidate.source.stem)[:_LONGEST_STEM] if candidate.source else "audio"
@@ -134,8 +155,9 @@ class RunFolder:
         path = self.place / "candidates" / f"{stem}{suffix}"
         content = audio_files.encode(audio, suffix)
         digest = hashlib.sha256(content).hexdigest()
-        path = swap.free_name(path, digest)
+        path = takes.free_name(path, digest)
         if not path.exists():
+            takes.note(self.place, path, digest)
             write_bytes(path, content)
         self._unsynced.append(path)
         kept = Audio.stored(
@@ -158,19 +180,15 @@ class RunFolder:
         except OSError as error:
             raise cannot_write(self.place, error) from error
         self._unsynced = []
-        if document["status"] == "running" and self._found:  # takes that are not of this run, whatever they are called
-            document = {**document, "found": self._found}
         write_bytes(self.place / "ranking.json", to_json(document).encode(), synced=True)
 
     def abandon(self) -> None:
         """Remove the document of a run in which not one candidate was stored; a run that goes on is left as it was."""
         if self.earlier is None:
+            takes.forget(self.place)
             for path in (self.place / "ranking.json", self.place / "candidates"):
                 with contextlib.suppress(OSError):
                     path.unlink() if path.is_file() else path.rmdir()
-            if self.place != self.path:
-                with contextlib.suppress(OSError):
-                    self.place.rmdir()
 
     def take_place(self, document: Mapping[str, Any]) -> dict[Path, Path]:
         """Put the complete run that is in `place` where the earlier one is, and remove the files of that.
@@ -182,7 +200,8 @@ class RunFolder:
             Where each file of a candidate is now, by where it was.
 
         Raises:
-            OutputError: it cannot be done; the earlier run stays, or the new one is there.
+            OutputError: it cannot be done, and the earlier run stays. What fails once the new one is there is logged, and
+                gone on with by whoever claims the folder next.
         """
         try:
             moved = swap.take_place(self.path, self.place, to_json(document))
@@ -222,23 +241,30 @@ def new_folder(parent: Path, name: str) -> Iterator[Path]:
         OutputError: it cannot be made.
     """
     new = not os.path.lexists(parent)
-    make_folder(parent)
     number = 1
     while True:
+        make_folder(parent)
         folder = parent / (name if number == 1 else f"{name}-{number}")
         try:
             folder.mkdir()
             break
         except FileExistsError:
             number += 1
+        except FileNotFoundError:  # another run has just removed the empty parent
+            continue
         except OSError as error:
             raise cannot_write(folder, error) from error
     try:
         yield folder
     finally:
-        for made in (folder / "candidates", folder, *([parent] if new else [])):
-            with contextlib.suppress(OSError):  # it holds something
-                made.rmdir()
+        # only who has claimed a folder may remove it
+        with contextlib.suppress(OutputError), claimed(folder):
+            for made in (folder / "candidates", folder):
+                with contextlib.suppress(OSError):  # it holds something
+                    made.rmdir()
+        if new:
+            with contextlib.suppress(OSError):
+                parent.rmdir()
 
 
 def read_document(folder: Path) -> dict[str, Any] | None:
@@ -281,12 +307,18 @@ def remove_takes(
     Raises:
         OutputError: it cannot be done.
     """
-    named = {one.index: (one.path, one.sha256) for one in going if swap.is_own(folder.path, one.path, one.sha256)}
+    named = {
+        one.index: (one.path, one.sha256)
+        for one in going
+        if one.path and one.sha256 and takes.is_own(folder.path, one.path, one.sha256)
+    }
     left = [without_file(one) if one.index in named else one for one in candidates]
+    for path, digest in named.values():
+        takes.note(folder.place, path, digest)
     folder.write(document(left))
     for path, digest in named.values():
         try:
-            swap.remove(folder.path, path, digest)
+            takes.remove(folder.path, path, digest)
         except OSError as error:
             raise cannot_write(folder.path, error) from error
     return left
@@ -309,7 +341,7 @@ def to_json(document: Mapping[str, Any]) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _takes(folder: Path) -> list[Path]:
+def _called_as_takes(folder: Path) -> list[Path]:
     """Return the files in a folder that are called as candidates are."""
     try:
         return [path for path in sorted((folder / "candidates").iterdir()) if _OURS.fullmatch(path.name)]
@@ -319,7 +351,7 @@ def _takes(folder: Path) -> list[Path]:
 
 def _check_sources(folder: Path, sources: Iterable[Path]) -> None:
     going = {os.path.realpath(path) for path, _ in swap.listed(folder)} | {
-        os.path.realpath(path) for path in _takes(folder)
+        os.path.realpath(path) for path in _called_as_takes(folder)
     }
     for source in sources:
         if os.path.realpath(source) in going:

@@ -2,12 +2,13 @@
 
 The new run was written to a stage, the subfolder `unfinished`. Then, each step by itself complete or not begun:
 
-1. `stage/replaced.json` says which files of earlier runs may go, with their hashes.
-2. `ranking.json` becomes that of the new run, with the paths that its files have in the stage. From here on the new run
-   is what the folder holds.
-3. The files of the earlier runs are removed, as far as they are still what was recorded.
-4. The files of the new run are linked to `candidates/`, and `ranking.json` names them there.
-5. The stage is removed.
+1. The files of the new run are linked to `candidates/` under hidden names: what can be known to fail fails here.
+2. `stage/replaced.json` says which files of earlier runs may go, with their hashes.
+3. `ranking.json` becomes that of the new run, with the paths that its files have in the stage. From here on the new run
+   is what the folder holds, and what fails is told and gone on with by whoever claims the folder next.
+4. The files of the earlier runs are removed, as far as they are still what was recorded.
+5. The links get their names, and `ranking.json` names them there.
+6. The stage is removed.
 
 A process that is killed between two steps leaves a folder that can be read; whoever claims it next goes on from there.
 """
@@ -15,17 +16,21 @@ A process that is killed between two steps leaves a folder that can be read; who
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rerank import takes
 from rerank.errors import OutputError
-from rerank.files import claimed, remove_partial, sha256_of, sync, write_bytes
+from rerank.files import claimed, partial_path, remove_partial, sha256_of, sync, write_bytes
 
 _STAGE = "unfinished"
 _REPLACED = "replaced.json"
+
+logger = logging.getLogger("rerank")
 
 
 def free_stage(folder: Path) -> Path:
@@ -36,51 +41,17 @@ def free_stage(folder: Path) -> Path:
     return stage
 
 
-def free_name(path: Path, digest: str) -> Path:
-    """Return the path, or one with a number before its suffix, where nothing is or a file with that content."""
-    number, free = 1, path
-    while os.path.lexists(free) and not _is(free, digest):
-        number += 1
-        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
-    return free
-
-
 def listed(folder: Path) -> list[tuple[Path, str]]:
-    """Return the files of the runs in a folder, those in its stages too, with the hashes recorded in their documents.
+    """Return the files of the runs in a folder, those in its stages too, with the hashes that were recorded of them.
 
-    A document that records no hashes (version 1) lists nothing that may go. That of a run which was killed lists also
-    the one take that it had stored and not named yet, by the name that it was going to have.
+    Those of a run are what its document names, and what it had noted (see `rerank.takes`) when it was killed.
     """
     found: list[tuple[Path, str]] = []
     for place in (folder, *(stage for stage in _stages(folder) if _is_free(stage))):
-        document = _read(place / "ranking.json")
-        entries = document.get("candidates", [])
-        for entry in entries if isinstance(entries, list) else []:
-            path, digest = (entry.get("path"), entry.get("sha256")) if isinstance(entry, dict) else (None, None)
-            # what is above the folder, or a link out of it, is not of the run
-            if isinstance(path, str) and isinstance(digest, str) and _is_inside(place, place / path):
-                found.append((place / path, digest))
-        named = {path for path, _ in found}
-        found += [(path, sha256_of(path)) for path in _planned(place, document) if path not in named]
-        if place != folder and document:
+        found += [*takes.named(place), *takes.left(place)]
+        if place != folder and takes.read_object(place / "ranking.json"):
             found.append((place / "ranking.json", sha256_of(place / "ranking.json")))
     return found
-
-
-def _planned(place: Path, document: Mapping[str, Any]) -> Iterator[Path]:
-    """Yield the files in place that a run which was killed had stored by the names that it was going to use."""
-    settings = document.get("settings")
-    if document.get("status") != "running" or not isinstance(settings, dict):
-        return
-    n, seed = settings.get("n"), settings.get("seed")
-    if not isinstance(n, int) or not isinstance(seed, int):
-        return
-    before = document.get("found", [])
-    for index in range(n):
-        for suffix in (".flac", ".wav"):
-            path = place / "candidates" / f"{index:03d}-seed{seed + index}{suffix}"
-            if path.name not in before and path.is_file() and _is_inside(place, path):
-                yield path
 
 
 def take_place(folder: Path, stage: Path, document: str) -> dict[Path, Path]:
@@ -99,93 +70,143 @@ def take_place(folder: Path, stage: Path, document: str) -> dict[Path, Path]:
         "document": _digest(folder / "ranking.json"),
         "files": [[path.relative_to(folder).as_posix(), digest] for path, digest in going],
     }
-    write_bytes(stage / _REPLACED, json.dumps(replaced).encode(), synced=True)
-    sync(stage)
-    write_bytes(folder / "ranking.json", document.encode(), synced=True)
-    sync(folder)
-    return settle(folder)
+    ready: dict[Path, Path] = {}
+    try:
+        _make_ready(folder, stage, json.loads(document), ready)
+        write_bytes(stage / _REPLACED, json.dumps(replaced).encode(), synced=True)
+        sync(stage)
+        write_bytes(folder / "ranking.json", document.encode(), synced=True)
+    except BaseException:
+        for hidden in ready.values():
+            with contextlib.suppress(OSError):
+                hidden.unlink(missing_ok=True)
+        raise
+    moved: dict[Path, Path] = {}
+    try:
+        sync(folder)
+        _finish(folder, stage, replaced["files"], moved, ready)
+        settle(folder)
+    except (OSError, OutputError) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        logger.warning(
+            "%s holds the new run, but not all of the earlier one could be removed, or not all of the new one moved "
+            "from %s: %s; it is gone on with when a run uses the folder next",
+            folder,
+            stage.name,
+            reason,
+        )
+    return moved
 
 
-def settle(folder: Path) -> dict[Path, Path]:
-    """Go on with what a killed process left of `take_place`; return where each file is now, by where it was.
+def settle(folder: Path) -> None:
+    """Go on with what a killed process left of `take_place`.
 
     Raises:
         OSError, OutputError: a step cannot be done.
     """
-    moved: dict[Path, Path] = {}
     stages = list(_stages(folder))
     for stage in stages:
-        replaced = _read(stage / _REPLACED)
+        replaced = takes.read_object(stage / _REPLACED)
         if not replaced:
             continue
         if replaced.get("document") == _digest(folder / "ranking.json"):
             # the new run did not get so far as to take the place: it stays where it is
             (stage / _REPLACED).unlink()
             continue
-        for path, digest in replaced.get("files", []):
-            remove(folder, folder / path, digest)
-        moved |= _move(folder, stage)
-        _remove_stage(stage)
+        _finish(folder, stage, replaced.get("files", []), {}, {})
     for stage in stages:  # a process may have been killed before it wrote anything, and files may just have gone
         if stage.exists() and _is_free(stage):
-            for place in (stage, stage / "candidates"):
-                remove_partial(place)
-            _remove_empty(stage)
-    return moved
+            remove_partial(stage)
+            if not (stage / "candidates").is_symlink():
+                remove_partial(stage / "candidates")
+            takes.forget(stage)
+            remove_empty(stage)
 
 
-def remove(folder: Path, path: Path | None, digest: str | None) -> bool:
-    """Remove a file of a run if it is in its folder and still has that content; return whether it did."""
-    if path is None or not is_own(folder, path, digest):
-        return False
-    path.unlink()
-    return True
+def _finish(
+    folder: Path, stage: Path, going: Iterable[Sequence[str]], moved: dict[Path, Path], ready: Mapping[Path, Path]
+) -> None:
+    """Do what is left after the document of the new run is in place.
+
+    Args:
+        folder: of the run.
+        stage: that the new run was written to.
+        going: files of earlier runs, with their hashes.
+        moved: filled with where each file of the new run is now, by where it was.
+        ready: links to its files in `candidates/`, by where they were.
+    """
+    named = {path for path, _ in takes.named(folder)}
+    for path, digest in going:
+        if folder / path not in named:
+            takes.remove(folder, folder / path, digest)
+    takes.forget(folder)
+    _move(folder, stage, moved, ready)
+    _remove_stage(stage)
 
 
-def is_own(folder: Path, path: Path | None, digest: str | None) -> bool:
-    """Return whether a file is in the folder of its run and still has the content that was recorded."""
-    return path is not None and digest is not None and _is_inside(folder, path) and _is(path, digest)
+def _make_ready(folder: Path, stage: Path, document: Mapping[str, Any], ready: dict[Path, Path]) -> None:
+    """Link the files of the run in a stage to `candidates/` under hidden names, so that they need only be renamed.
+
+    What can fail, for want of space or of leave to write, fails here, while the earlier run is still in place. A killed
+    process leaves links that go as its half-written files do.
+    """
+    (folder / "candidates").mkdir(exist_ok=True)
+    for old in _in_stage(folder, stage, document):
+        ready[old] = hidden = partial_path(folder / "candidates" / old.name)
+        _link(old, hidden)
 
 
-def _move(folder: Path, stage: Path) -> dict[Path, Path]:
-    """Link the files of the run in a stage to `candidates/`, and name them there."""
-    document = _read(folder / "ranking.json")
-    moved: dict[Path, Path] = {}
-    for entry in document.get("candidates", []):
-        old = folder / entry["path"] if entry.get("path") else None
-        if old is None or stage not in old.parents:
-            continue
-        new = free_name(folder / "candidates" / old.name, entry["sha256"])
-        new.parent.mkdir(exist_ok=True)
-        if not new.exists():
-            _link(old, new)
-        moved[old] = new
+def _move(folder: Path, stage: Path, moved: dict[Path, Path], ready: Mapping[Path, Path]) -> None:
+    """Give the files of the run in a stage their places in `candidates/`, and name them there."""
+    document = takes.read_object(folder / "ranking.json")
+    places: dict[Path, Path] = {}
+    for old, entry in _in_stage(folder, stage, document).items():
+        new = takes.free_name(folder / "candidates" / old.name, entry["sha256"])
+        hidden = ready.get(old) or partial_path(new)
+        if old not in ready:
+            new.parent.mkdir(exist_ok=True)
+            _link(old, hidden)
+        if new.exists():  # with that content
+            hidden.unlink()
+        else:
+            hidden.replace(new)
+        places[old] = new
         entry["path"] = new.relative_to(folder).as_posix()
-    if moved:
+    if places:
         sync(folder / "candidates")
         text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         write_bytes(folder / "ranking.json", text.encode("utf-8", "backslashreplace"), synced=True)
+        moved |= places
         sync(folder)
-    return moved
+
+
+def _in_stage(folder: Path, stage: Path, document: Mapping[str, Any]) -> dict[Path, dict[str, Any]]:
+    """Return the entries of a document whose files are in a stage, by these files; one that was deleted is left out."""
+    found = {folder / entry["path"]: entry for entry in document.get("candidates", []) if entry.get("path")}
+    return {path: entry for path, entry in found.items() if stage in path.parents and path.is_file()}
 
 
 def _link(old: Path, new: Path) -> None:
+    """Link or copy a file to a hidden name, which whatever is there by it may go for."""
+    new.unlink(missing_ok=True)
     try:
         os.link(old, new)
     except OSError:  # some file systems have no links
-        write_bytes(new, old.read_bytes(), synced=True)
-        shutil.copystat(old, new)
+        shutil.copy2(old, new)
+        sync(new)
 
 
 def _remove_stage(stage: Path) -> None:
     for path, digest in listed(stage):
-        remove(stage, path, digest)
+        takes.remove(stage, path, digest)
     for path in (stage / "ranking.json", stage / _REPLACED):
         path.unlink(missing_ok=True)
-    _remove_empty(stage)
+    takes.forget(stage)
+    remove_empty(stage)
 
 
-def _remove_empty(stage: Path) -> None:
+def remove_empty(stage: Path) -> None:
+    """Remove a stage in which nothing is."""
     for made in (stage / "candidates", stage):
         with contextlib.suppress(OSError):  # it holds something that is not ours
             made.rmdir()
@@ -207,29 +228,8 @@ def _is_free(stage: Path) -> bool:
         return False
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file; an empty one where there is none."""
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def _digest(path: Path) -> str:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:
         return ""
-
-
-def _is(path: Path, digest: str) -> bool:
-    try:
-        return path.is_file() and sha256_of(path) == digest
-    except OSError:
-        return False
-
-
-def _is_inside(folder: Path, path: Path) -> bool:
-    """Return whether a path leads to a place in a folder, links and `..` followed."""
-    return Path(os.path.realpath(folder)) in Path(os.path.realpath(path)).parents

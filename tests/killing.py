@@ -108,7 +108,8 @@ def at_every_call(folder: Path, step: int) -> None:
     """Kill a run that replaces another at each `step`th of its file calls, twice in a row; one is always there whole."""
     make(folder / "old", n=3)
     make(folder / "new", n=4, seed=100)
-    mine = {"candidates/002-my favourite.wav": b"mine", "candidates/notes.txt": b"mine", "band.wav": b"mine"}
+    names = ("candidates/002-my favourite.wav", "candidates/003-seed103.wav", "candidates/notes.txt", "band.wav")
+    mine = dict.fromkeys(names, b"mine")
     was, is_now = contents(folder / "old"), contents(folder / "new")
     seeds = {0: was, 100: is_now}
     deaths = 0

@@ -1,8 +1,10 @@
 """The folder of a run holds what was finished, and nothing of a user is lost to it."""
 
+import ast
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+import rerank
+from rerank import takes
 from rerank.audio import Audio, read
 from rerank.data import Candidate
 from rerank.errors import InvalidInput, OutputError
 from rerank.run_folder import RunFolder, new_folder, read_document, to_json
-from tests.conftest import ROOT, notes
+from tests.conftest import ROOT, ToyGenerator, ToyReward, notes
 
 AUDIO = notes(np.random.default_rng(0), 0.1)
 
@@ -25,7 +29,7 @@ def candidate(index: int, seed: int | None = None, audio: Audio = AUDIO, source:
 
 
 def document(*candidates: Candidate, folder: Path, status: str = "done") -> dict[str, Any]:
-    return {"status": status, "candidates": [one.to_dict(folder) for one in candidates]}
+    return {"version": 2, "status": status, "candidates": [one.to_dict(folder) for one in candidates]}
 
 
 def run(folder: Path, *seeds: int, overwrite: bool = False, complete: bool = True) -> list[Candidate]:
@@ -62,6 +66,13 @@ def test_audio_made_elsewhere_keeps_its_name(tmp_path: Path) -> None:
         assert named.path is not None and named.path.name == "000-my-take-2-.flac"
         plain = opened.stored(candidate(1))
         assert plain.path is not None and plain.path.name == "001-audio.flac"
+
+
+def test_a_long_name_is_cut_so_that_it_can_be_written(tmp_path: Path) -> None:
+    source = Path("\N{MATHEMATICAL SCRIPT SMALL A}" * 62)
+    with RunFolder.opened(tmp_path) as opened:
+        stored = opened.stored(candidate(0, None, AUDIO, source))
+    assert stored.path is not None and stored.path.name == f"000-{source.name[:50]}.flac"
 
 
 def test_what_is_stored_already_is_not_written_again(tmp_path: Path) -> None:
@@ -178,6 +189,84 @@ def test_files_are_copied_where_there_are_no_links(tmp_path: Path, monkeypatch: 
     assert files(tmp_path / "run") == ["candidates/000-seed0.flac", "candidates/001-seed5.flac", "ranking.json"]
 
 
+def test_a_run_that_cannot_take_the_place_leaves_the_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "run"
+    run(place, 0, 1)
+    before = {name: (place / name).read_bytes() for name in files(place)}
+    link = os.link
+    calls: list[Path] = []
+
+    def closed(old: Path, new: Path, **_: Any) -> None:
+        calls.append(new)
+        if len(calls) > 1:
+            raise PermissionError(13, "Permission denied", str(new))
+        link(old, new)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "link", closed)
+        patched.setattr(shutil, "copy2", closed)
+        with pytest.raises(OutputError, match=r"cannot write .*run: permission denied"):
+            run(place, 5, 6, overwrite=True)
+    assert {name: (place / name).read_bytes() for name in before} == before
+    assert set(files(place)) - set(before) == {
+        "unfinished/candidates/000-seed5.flac",
+        "unfinished/candidates/001-seed6.flac",
+        "unfinished/ranking.json",
+    }
+    run(place, 7, overwrite=True)
+    assert files(place) == ["candidates/000-seed7.flac", "ranking.json"]
+
+
+@pytest.mark.parametrize("call", ["unlink", "replace"])
+def test_what_fails_once_the_new_run_is_there_is_told_and_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, call: str
+) -> None:
+    place = tmp_path / "run"
+    run(place, 0, 1)
+    real = getattr(Path, call)
+
+    def failing(path: Path, *args: Any, **options: Any) -> Any:
+        fails = (
+            path.name == "001-seed1.flac"
+            if call == "unlink"
+            else ".001-seed6.flac" in path.name and "run/cand" in str(path)
+        )
+        if fails:
+            raise OSError(5, "Input/output error")
+        return real(path, *args, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, call, failing)
+        run(place, 5, 6, overwrite=True)
+    [told] = [record.getMessage() for record in caplog.records]
+    assert told.startswith(f"{place} holds the new run, but not all") and "input/output error" in told
+    entries = (read_document(place) or {})["candidates"]
+    assert [entry["path"] for entry in entries] == [f"unfinished/candidates/00{at}-seed{at + 5}.flac" for at in (0, 1)]
+    assert all((place / entry["path"]).is_file() for entry in entries)
+    with RunFolder.opened(place, resume=True):
+        pass
+    assert files(place) == ["candidates/000-seed5.flac", "candidates/001-seed6.flac", "ranking.json"]
+
+
+def test_a_stage_in_which_nothing_was_stored_is_removed_again(tmp_path: Path) -> None:
+    run(tmp_path, 0)
+    with pytest.raises(ZeroDivisionError), RunFolder.opened(tmp_path, overwrite=True):
+        _ = 1 / 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["candidates", "ranking.json"]
+
+
+def test_a_run_whose_takes_were_removed_can_be_saved_elsewhere(tmp_path: Path) -> None:
+    chosen: dict[str, Any] = {"generator": ToyGenerator(), "reward": ToyReward(), "duration": 0.5}
+    kept = rerank.generate("piano", 3, output=tmp_path / "run", keep=1, **chosen)
+    rerank.load(tmp_path / "run").save(tmp_path / "copy")
+    copy = rerank.load(tmp_path / "copy")
+    assert [one.rewards for one in copy.candidates] == [one.rewards for one in kept.candidates]
+    assert [one.is_removed for one in copy.candidates] == [False, True, True]
+    assert len(files(tmp_path / "copy")) == 2
+
+
 def test_a_run_does_not_replace_its_own_sources(tmp_path: Path) -> None:
     [stored] = run(tmp_path / "run", 0)
     assert stored.path is not None
@@ -218,7 +307,7 @@ def test_a_folder_without_a_run_is_used_and_a_file_refused(tmp_path: Path) -> No
         pass
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", "3"])
+@pytest.mark.parametrize("text", ["", "{", "[1]", "3", '{"a": 1}', '{"version": 2}', '{"version": 2, "candidates": 3}'])
 def test_a_document_that_is_none_is_not_replaced(tmp_path: Path, text: str) -> None:
     (tmp_path / "ranking.json").write_text(text)
     with pytest.raises(InvalidInput, match="ranking.json is no ranking"):
@@ -231,9 +320,9 @@ def test_a_folder_in_which_nothing_was_stored_is_removed_again(tmp_path: Path) -
     for name in ("new", "mine", "used"):
         with RunFolder.opened(tmp_path / name) as opened:
             assert (tmp_path / name / "candidates").is_dir()
-            opened.write({"status": "running", "candidates": []})
+            opened.write({"version": 2, "status": "running", "candidates": []})
             if name == "used":
-                opened.stored(candidate(0, 0))
+                opened.write(document(opened.stored(candidate(0, 0)), folder=opened.place))
             else:
                 opened.abandon()
     assert files(tmp_path) == ["used/candidates/000-seed0.flac", "used/ranking.json"]
@@ -250,6 +339,92 @@ def test_what_a_killed_process_left_is_cleaned(tmp_path: Path) -> None:
     assert files(tmp_path) == ["candidates/000-seed0.flac", "candidates/mine.partial", "ranking.json"]
 
 
+def kill(folder: Path, *, at: str, **options: bool) -> None:
+    """Have a process store takes 0 and 1 and name the first, then keep none of them; it kills itself on the way."""
+    code = """
+import os, sys
+import numpy as np
+from rerank import swap, takes
+from rerank.run_folder import RunFolder, remove_takes
+from tests.test_run_folder import candidate, document
+folder, at, options = sys.argv[1], sys.argv[2], eval(sys.argv[3])
+with RunFolder.opened(folder, **options) as run:
+    first = run.stored(candidate(0, 0))
+    run.write(document(first, folder=run.place, status="running"))
+    second = run.stored(candidate(1, 1))
+    if at == "keep":
+        takes.remove = lambda *_: os.kill(os.getpid(), 9)
+        remove_takes(run, [first, second], [first, second], lambda left: document(*left, folder=run.place))
+    os.kill(os.getpid(), 9)
+"""
+    command = [sys.executable, "-c", code, str(folder), at, repr(options)]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == -9
+
+
+@pytest.mark.parametrize("again", ["overwrite", "resume"])
+def test_only_what_was_recorded_of_a_killed_run_goes(tmp_path: Path, again: str) -> None:
+    kill(tmp_path, at="stored")
+    assert files(tmp_path) == [
+        ".takes.jsonl",
+        "candidates/000-seed0.flac",
+        "candidates/001-seed1.flac",
+        "ranking.json",
+    ]
+    mine = {"candidates/000-seed0.wav", "candidates/002-seed2.flac"}  # called as takes of that run would have been
+    for name in mine:
+        (tmp_path / name).write_bytes(b"mine")
+    for name in (".ranking.json.1.2.partial", "candidates/.002-seed2.flac.1.2.partial"):
+        (tmp_path / name).write_bytes(b"half")
+    if again == "overwrite":
+        run(tmp_path, 7, overwrite=True)
+        assert set(files(tmp_path)) == {*mine, "candidates/000-seed7.flac", "ranking.json"}
+    else:
+        with RunFolder.opened(tmp_path, resume=True):
+            pass
+        assert set(files(tmp_path)) == {*mine, "candidates/000-seed0.flac", "ranking.json"}
+
+
+def test_a_take_that_was_edited_after_the_kill_stays(tmp_path: Path) -> None:
+    kill(tmp_path, at="stored")
+    (tmp_path / "candidates" / "001-seed1.flac").write_bytes(b"edited")
+    with (tmp_path / ".takes.jsonl").open("ab") as notes_:
+        notes_.write(b'\n["candidates/002-')  # killed while it wrote this line
+    with RunFolder.opened(tmp_path, resume=True) as opened:
+        opened.stored(candidate(2, 2))
+        assert len(takes.left(tmp_path)) == 1, "what follows the broken line is read"
+    run(tmp_path, 7, overwrite=True)
+    assert files(tmp_path) == ["candidates/000-seed7.flac", "candidates/001-seed1.flac", "ranking.json"]
+
+
+def test_what_a_killed_run_left_is_not_touched_by_one_that_is_refused(tmp_path: Path) -> None:
+    kill(tmp_path, at="stored")
+    before = files(tmp_path)
+    with pytest.raises(OutputError, match="already holds a run"):
+        run(tmp_path, 1)
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("again", ["overwrite", "resume"])
+def test_a_removal_that_was_killed_goes_on(tmp_path: Path, again: str) -> None:
+    kill(tmp_path, at="keep")
+    assert [entry["path"] for entry in (read_document(tmp_path) or {})["candidates"]] == [None, None]
+    assert len(files(tmp_path)) == 4
+    with RunFolder.opened(tmp_path, resume=again == "resume", overwrite=again == "overwrite") as opened:
+        if again == "overwrite":
+            opened.write(document(folder=opened.place))
+            opened.take_place(document(folder=opened.path))
+    assert files(tmp_path) == ["ranking.json"]
+
+
+def test_what_a_run_killed_in_its_stage_left_goes(tmp_path: Path) -> None:
+    run(tmp_path, 5)
+    kill(tmp_path, at="stored", overwrite=True)
+    (tmp_path / "unfinished" / "candidates" / "001-seed1.wav").write_bytes(b"mine")
+    (tmp_path / "unfinished" / "candidates" / ".000-seed0.flac.1.2.partial").write_bytes(b"half")
+    run(tmp_path, 6, overwrite=True)
+    assert files(tmp_path) == ["candidates/000-seed6.flac", "ranking.json", "unfinished/candidates/001-seed1.wav"]
+
+
 def test_a_folder_is_claimed(tmp_path: Path) -> None:
     code = (
         "import sys\nfrom rerank.run_folder import RunFolder\n"
@@ -263,6 +438,82 @@ def test_a_folder_is_claimed(tmp_path: Path) -> None:
         with pytest.raises(OutputError, match="in use by another run"), RunFolder.opened(tmp_path):
             pass
     assert subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout == "mine\n"
+
+
+_RACE = """
+import os, sys
+from multiprocessing import get_context
+from pathlib import Path
+from rerank.errors import OutputError
+from rerank.run_folder import RunFolder, new_folder
+
+ctx, place, rounds, how = get_context("fork"), Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+together, tried, told = ctx.Barrier(3), ctx.Barrier(3), ctx.SimpleQueue()
+
+def once(number):
+    # every other round the folder is new, and nothing is stored in it: whoever had it removes it
+    folder = place / str(number if how == "stored" else number % 2)
+    together.wait(60)
+    if how == "numbered":
+        with new_folder(place / "runs", "a") as folder:
+            mark = os.open(place / folder.name, os.O_CREAT | os.O_EXCL)  # raises where another one has it too
+            (folder / "mine").touch()
+            (folder / "mine").unlink()
+            os.unlink(place / folder.name)
+            os.close(mark)
+        return "owner"
+    try:
+        with RunFolder.opened(folder) as run:
+            if how == "stored":
+                tried.wait(60)
+                (folder / "candidates" / "000-mine.flac").touch()
+                return "owner"
+            mark = os.open(place / "mark", os.O_CREAT | os.O_EXCL)  # raises where another one has the folder too
+            assert (folder / "candidates").is_dir() and os.path.samestat(os.stat(folder), os.stat(run.path))
+            os.unlink(place / "mark")
+            os.close(mark)
+            return "owner"
+    except OutputError as error:
+        if how == "stored":
+            tried.wait(60)
+        return str(error).replace(str(folder), "FOLDER")
+
+def several():
+    try:
+        result = [once(number) for number in range(rounds)]
+    except BaseException as error:
+        result = [repr(error)] * rounds
+        together.abort(), tried.abort()
+    told.put(result)
+
+children = [ctx.Process(target=several) for _ in range(3)]
+[child.start() for child in children]
+results = [told.get() for _ in children]
+[child.join() for child in children]
+for number in range(rounds):
+    print(sorted(result[number] for result in results))
+"""
+
+
+@pytest.mark.parametrize("how", ["stored", "removed again"])
+def test_a_new_folder_has_one_owner(tmp_path: Path, how: str) -> None:
+    command = [sys.executable, "-c", _RACE, str(tmp_path), "150", how]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=120)
+    refused = "FOLDER is in use by another run; choose another folder, or wait until that is done"
+    rounds = [ast.literal_eval(line) for line in done.stdout.splitlines()]
+    assert len(rounds) == 150
+    if how == "stored":
+        assert all(one == [refused, refused, "owner"] for one in rounds)
+    else:
+        assert all("owner" in one and set(one) <= {refused, "owner"} for one in rounds)
+        # one that a run made and another one claimed first is left to neither, and empty
+        assert not list(tmp_path.glob("*/*"))
+
+
+def test_new_folders_have_one_owner_each(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _RACE, str(tmp_path), "150", "numbered"]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines() == [str(["owner"] * 3)] * 150
 
 
 def test_new_folders_are_not_shared(tmp_path: Path) -> None:
