@@ -90,13 +90,3 @@ def test_rank_and_score_take_the_files_of_a_run(tmp_path: Path) -> None:
     done = run("score", *files, "--prompt", PROMPT, "--json", cwd=tmp_path)
     scores = json.loads(done.stdout)["scores"]
     assert [entry["path"] for entry in scores] == files
-
-
-def test_research_commands_write_reports(tmp_path: Path) -> None:
-    done = run("eval", "agreement", "--prompts", "2", "-n", "2", "-o", "report.json", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["options"]["prompts"] == 2
-    done = run("eval", "speed", "-n", "1", "--duration", "1", "--repeats", "1", "--json", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    metrics = json.loads(done.stdout)["metrics"]
-    assert metrics["cold start"] > 0 and metrics["peak memory"] > 50
