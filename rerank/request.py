@@ -68,11 +68,6 @@ class Request:
             offered={} if device == "auto" else {"device": device},
         )
 
-    @classmethod
-    def unchanged(cls, n: int) -> "Request":
-        """Return what asks for nothing but `n` candidates."""
-        return cls.checked(n, None, None, None, None, "auto")
-
     def check_axes(self, axes: Collection[str], models: Sequence[str] = ()) -> None:
         """Refuse weights and floors for axes that there are not.
 

@@ -290,6 +290,23 @@ def test_a_take_that_was_changed_is_not_judged_as_what_it_was(tmp_path: Path) ->
         rerank.load(tmp_path).best.save(tmp_path / "copy.wav")
 
 
+def test_a_run_of_which_nothing_was_ranked_stays_what_it_is(tmp_path: Path) -> None:
+    stored(tmp_path, filters=Filters(floors={"musicality": 99}))
+    found = rerank.rank(tmp_path, filters=Filters(), output=tmp_path)
+    assert len(found) == 4 and (found.settings.generator, found.settings.seed) == ("toy", 0)
+    chosen: dict[str, Any] = {"generator": ToyGenerator(change=spoil), "reward": ToyReward(), "duration": 0.5}
+    assert rerank.generate("piano", 6, output=tmp_path, resume=True, **chosen).status == "done"
+
+
+def test_weights_of_a_run_stay_when_axes_are_added(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    made = stored(tmp_path, weights={"musicality": 3, "alignment": 1}, lyrics="la")
+    found = rerank.rank(made, reward=Loud()).settings
+    assert found.weights == pytest.approx(
+        {"toy.musicality": 0.375, "toy.alignment": 0.125, "loud.loudness": 0.25, "loud.musicality": 0.25}
+    )
+    assert found.not_read == () and "does not read" not in caplog.text, "the toy reads lyrics, if Loud does not"
+
+
 def test_a_part_of_a_run_does_not_replace_it(tmp_path: Path) -> None:
     stored(tmp_path)
     before = contents(tmp_path)

@@ -13,7 +13,7 @@ from rerank.request import Request
 from rerank.run_folder import RunFolder, opened
 from rerank.runs.events import EventCallback, drained
 from rerank.runs.panel import Panel, RewardChoice, load_rewards, resolve_rewards
-from rerank.runs.provenance import settings_of
+from rerank.runs.provenance import renamed, settings_of
 from rerank.runs.reporting import ProgressCallback
 from rerank.runs.stopping import Stop
 from rerank.runs.stream import Run
@@ -62,9 +62,11 @@ def rank_again(
             heard_before=same_filters,
             before=stored,
             until_done=replace(
-                settings_of(Request.unchanged(stored.settings.n), panel, stored.prompt, stored),
+                settings,
                 weights={**dict.fromkeys(panel.axes, 0.0), **before},
                 rule=stored.settings.rule,
+                filters=renamed(stored.settings.filters, panel),
+                top_k=stored.settings.top_k,
             ),
             stop=stop,
             on_progress=on_progress,

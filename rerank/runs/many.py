@@ -231,7 +231,7 @@ def _index_put_back(folder: Path | None, entries: Sequence[PromptEntry], again: 
 
 def _entry(outcome: Outcome, folder: Path) -> dict[str, Any]:
     prompt, ranking = outcome.entry.prompt, outcome.ranking
-    ranked = [one for one in ranking.candidates if one.rank is not None] if ranking else []
+    ranked = [one for one in ranking.candidates if one.rank is not None] if ranking is not None else []
     best = ranked[0] if ranked else None
     return {
         "id": outcome.entry.id,
@@ -239,6 +239,6 @@ def _entry(outcome: Outcome, folder: Path) -> dict[str, Any]:
         "status": outcome.status,
         "error": outcome.error,
         "ranked": len(ranked),
-        "set_aside": len(ranking.set_aside) if ranking else 0,
+        "set_aside": len(ranking.set_aside) if ranking is not None else 0,
         "best": best and {"seed": best.seed, "path": path_text(best.path, folder), "combined": best.combined},
     }

@@ -35,18 +35,18 @@ def settings_of(
     seed: int | None = None,
 ) -> Settings:
     """Return the settings of a run; what the user did not give is as in the stored run, if there is one."""
-    was = stored.settings if stored else None
+    was = stored.settings if stored is not None else None
     models = [str(record["name"]) for record in panel.records]
     request.check_axes(panel.axes, models)
     if request.weights is not None:
         weights = normalise_weights(request.weights, panel.axes, models)
-    elif was is not None and set(panel.named(was.weights)) == set(panel.axes):
-        weights = cast(dict[str, float], panel.named(was.weights))
+    elif was is not None:
+        weights = _with_new_axes(was.weights, panel)
     else:
         weights = panel.default_weights()
     rule = request.rule or (was.rule if was and len(was.rewards) == len(panel.records) else panel.default_rule())
     kept_filters = request.filters is None and was is not None and (was.filters or generator is None)
-    filters = _renamed(was.filters, panel) if was and kept_filters else request.filters_on(panel.axes, models).to_dict()
+    filters = renamed(was.filters, panel) if was and kept_filters else request.filters_on(panel.axes, models).to_dict()
     facts: dict[str, Any] = {}
     if generator is not None:
         facts = {
@@ -71,7 +71,8 @@ def settings_of(
         weights=weights,
         rule=rule,
         filters=filters,
-        not_read=panel.not_read(prompt),
+        # what the reward models that are known do not read is only known of the run
+        not_read=tuple(part for part in panel.not_read(prompt) if was is None or generator or part in was.not_read),
         rerank_version=__version__,
         versions=_versions(),
         **facts,
@@ -85,10 +86,19 @@ def settings_of(
     return replace(new, **{name: getattr(was, name) for name in kept})
 
 
-def _renamed(filters: Mapping[str, Any], panel: Panel) -> dict[str, Any]:
+def renamed(filters: Mapping[str, Any], panel: Panel) -> dict[str, Any]:
     """Return stored filters, with the floors on the axes by the names that these have now."""
     floors = filters.get("floors")
     return {**filters, "floors": panel.named(floors)} if floors else dict(filters)
+
+
+def _with_new_axes(weights: Mapping[str, float], panel: Panel) -> dict[str, float]:
+    """Return stored weights by the names that axes have now; a new axis counts as much as a stored one on average."""
+    known = {axis: weight or 0.0 for axis, weight in panel.named(weights).items()}
+    if set(known) == set(panel.axes):
+        return known
+    weighed = {axis: known[axis] * len(known) if axis in known else one.weight for axis, one in panel.axes.items()}
+    return normalise_weights(weighed, panel.axes)
 
 
 def _plain_record(record: Mapping[str, Any]) -> Mapping[str, Any]:
