@@ -112,7 +112,7 @@ class RunFolder:
             )
         if held:
             earlier = read_document(folder)
-        if earlier is not None and not ("version" in earlier and isinstance(earlier.get("candidates"), list)):
+        if earlier is not None and not takes.is_document(earlier):
             raise InvalidInput(
                 f"{folder / 'ranking.json'} is no ranking that can be read: it needs a version and candidates; restore "
                 "it, or choose another folder"

@@ -49,7 +49,7 @@ def listed(folder: Path) -> list[tuple[Path, str]]:
     found: list[tuple[Path, str]] = []
     for place in (folder, *(stage for stage in _stages(folder) if _is_free(stage))):
         found += [*takes.named(place), *takes.left(place)]
-        if place != folder and takes.read_object(place / "ranking.json"):
+        if place != folder and takes.is_document(takes.read_object(place / "ranking.json")):
             found.append((place / "ranking.json", sha256_of(place / "ranking.json")))
     return found
 
@@ -63,7 +63,7 @@ def take_place(folder: Path, stage: Path, document: str) -> dict[Path, Path]:
         document: of the new run, with paths relative to `folder`.
 
     Raises:
-        OSError, OutputError: a step cannot be done.
+        OSError, OutputError: it cannot be done, and the earlier run stays.
     """
     going = [(path, digest) for path, digest in listed(folder) if stage not in path.parents]
     replaced = {

@@ -8,6 +8,7 @@ run ends; where a process was killed, who claims the folder next finds by them w
 import contextlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,11 @@ def read_object(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def is_document(found: Mapping[str, Any]) -> bool:
+    """Return whether the object of a JSON file has the form of a run's document."""
+    return "version" in found and isinstance(found.get("candidates"), list)
 
 
 def _noted(place: Path) -> list[tuple[Path, str]]:

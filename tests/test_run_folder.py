@@ -125,6 +125,14 @@ def test_a_take_of_the_user_is_not_written_over(tmp_path: Path) -> None:
     assert [entry["path"] for entry in (read_document(place) or {})["candidates"]] == ["candidates/000-seed0-2.flac"]
 
 
+def test_a_document_of_the_user_in_a_folder_called_as_a_stage_stays(tmp_path: Path) -> None:
+    run(tmp_path, 0)
+    (tmp_path / "unfinished").mkdir()
+    (tmp_path / "unfinished" / "ranking.json").write_text('{"a": 1}')
+    run(tmp_path, 1, overwrite=True)
+    assert files(tmp_path) == ["candidates/000-seed1.flac", "ranking.json", "unfinished/ranking.json"]
+
+
 def test_what_a_document_of_version_1_lists_stays(tmp_path: Path) -> None:
     place = tmp_path / "run"
     run(place, 0, 1)
