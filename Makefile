@@ -22,7 +22,7 @@ demo: $(INSTALLED)
 	$(BIN)/rerank generate "$(PROMPT)" -n 10 --duration 10
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -q -n auto --dist loadfile
+	$(BIN)/python -m pytest -q -n auto
 
 check: lint types coverage
 
@@ -35,7 +35,7 @@ types: $(INSTALLED)
 	$(BIN)/mypy
 
 coverage: $(INSTALLED)
-	$(BIN)/python -m pytest -q -n auto --dist loadfile --cov
+	$(BIN)/python -m pytest -q -n auto --cov
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .

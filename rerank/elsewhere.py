@@ -224,8 +224,10 @@ def _as_run(audio: object) -> Ranking | None:
     """Return the run that `rank` got, or None for pieces of audio."""
     if isinstance(audio, Ranking):
         return audio
-    if isinstance(audio, str | Path) and os.path.isfile(os.path.join(audio, "ranking.json")):
-        return load(audio)
+    if isinstance(audio, str | Path) and audio != "":
+        path = Path(audio)
+        if os.path.isfile(path / "ranking.json") or (path.name == "ranking.json" and os.path.isfile(path)):
+            return load(path)
     return None
 
 

@@ -61,7 +61,7 @@ def export(
     Args:
         ranking: whose candidates have audio; all of them stay as they are.
         folder: made if it is missing.
-        top: how many of the best; all that the ranking gives back by default.
+        top: how many of the best; all that the ranking gives back and that have files by default.
         format: "wav" (32-bit float), "flac" (24 bits), "mp3" or "ogg".
         loudness: of each copy, in LUFS, such as -14.
         overwrite: whether files of these names are replaced.
@@ -110,8 +110,8 @@ def measure_loudness(audio: Audio) -> float:
 
 def _best(ranking: Ranking, top: int | None) -> list[Candidate]:
     _ = ranking.best  # says why, where none is ranked
-    if top is None:
-        return list(ranking)
+    if top is None:  # those whose files were removed from the run are no more to be had
+        return [one for one in ranking if not one.is_removed] or list(ranking)
     ranked = sum(one.rank is not None for one in ranking.candidates)
     check_whole("top", top, 1, ranking.settings.n)
     if top > ranked:

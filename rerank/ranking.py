@@ -184,7 +184,9 @@ class Ranking(Sequence[Candidate]):
         known = self.settings.weights
         settings = replace(
             self.settings,
-            weights=known if weights is None else normalise_weights(weights, known),
+            weights=known
+            if weights is None
+            else normalise_weights(weights, known, [record["name"] for record in self.settings.rewards]),
             rule=rule or self.settings.rule,
         )
         return Ranking.of(self.prompt, self.candidates, settings, self.status)

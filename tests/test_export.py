@@ -165,3 +165,13 @@ def test_no_more_than_what_is_ranked_can_be_copied(tmp_path: Path) -> None:
     none = rerank.generate("piano", 2, generator=silent, reward=ToyReward(), duration=0.5)
     with pytest.raises(RerankError, match="all 2 candidates were set aside"):
         export(none, tmp_path)
+
+
+def test_takes_whose_files_were_removed_are_left_out(tmp_path: Path) -> None:
+    rerank.generate(
+        "piano", 4, generator=ToyGenerator(), reward=ToyReward(), duration=0.5, output=tmp_path / "run", keep=2
+    )
+    found = rerank.load(tmp_path / "run")
+    assert [copy.rank for copy in export(found, tmp_path / "copies")] == [1, 2]
+    with pytest.raises(RerankError, match="its file was removed from the run"):
+        export(found, tmp_path / "more", top=3)

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from rerank.data import Prompt, path_text
 from rerank.errors import InvalidInput, OutputError, RerankError, UnreadableAudio, one_line
-from rerank.files import as_path, cannot_write, claimed, make_folder, write_bytes
+from rerank.files import as_path, cannot_write, claimed, write_bytes
 from rerank.manifest import INDEX, PromptEntry
 from rerank.names.entry import Kind
 from rerank.ranking import Ranking
@@ -186,7 +186,7 @@ def _write(outcomes: Outcomes, folder: Path | None) -> None:
 
 
 def _check_free(folder: Path, entries: Sequence[PromptEntry]) -> None:
-    for path in (folder / INDEX, *(folder / entry.id / "ranking.json" for entry in entries)):
+    for path in (folder / INDEX, folder / "ranking.json", *(folder / entry.id / "ranking.json" for entry in entries)):
         if os.path.lexists(path):
             raise OutputError(f"{folder} already holds runs ({path}); choose another folder, --resume or --overwrite")
 
@@ -197,15 +197,8 @@ def _claimed(folder: Path | None) -> Iterator[None]:
     if folder is None:
         yield
         return
-    new = not os.path.lexists(folder)
-    make_folder(folder)
-    try:
-        with claimed(folder):
-            yield
-    finally:
-        if new:
-            with contextlib.suppress(OSError):  # it holds something
-                folder.rmdir()
+    with claimed(folder, make=True):
+        yield
 
 
 @contextlib.contextmanager

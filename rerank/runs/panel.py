@@ -3,6 +3,7 @@
 **Conventions**: an axis is called by its name where there is one reward model, and `model.axis` where there are several.
 """
 
+import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -164,12 +165,17 @@ def _records(infos: Sequence[RewardInfo], known: Settings | None) -> tuple[Mappi
         if info.name not in before:
             raise InvalidInput(f"two reward models are called {info.name!r}, so their rewards could not be told apart")
         for fact in ("version", "options", "precision"):
-            if (was := records[info.name].get(fact)) is not None and was != record[fact]:
+            if (was := records[info.name].get(fact)) is not None and _plain(was) != _plain(record[fact]):
                 raise InvalidInput(
                     f"the run has rewards of {info.name!r} with {fact} {was!r}, and this one has {record[fact]!r}; "
                     "rank its files into another folder instead"
                 )
     return tuple(records.values())
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as it comes back from a document, where a tuple is a list."""
+    return json.loads(json.dumps(value, default=str))
 
 
 def record_of(info: RewardInfo) -> dict[str, Any]:
@@ -218,7 +224,8 @@ def check_known_axes(request: Request, rewards: Sequence[object]) -> None:
     """
     infos = [known_info("reward", reward) for reward in rewards]
     if all(isinstance(info, RewardInfo) for info in infos):
-        request.check_axes(Panel.axes_of(cast(list[RewardInfo], infos)))
+        known = cast(list[RewardInfo], infos)
+        request.check_axes(Panel.axes_of(known), [info.name for info in known])
 
 
 def load_rewards(rewards: Sequence[object], request: Request) -> list[Reward]:
