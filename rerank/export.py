@@ -8,18 +8,22 @@
 import math
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from rerank.audio import Audio, write
+from rerank.audio import Audio, read, write
 from rerank.data import Candidate, check_whole, is_number
 from rerank.errors import InvalidInput, OutputError, UnknownName
 from rerank.files import as_path, make_folder
 from rerank.ranking import Ranking
 
 FORMATS = ("wav", "flac", "mp3", "ogg")
+
+_LOSSY = (".mp3", ".ogg")  # what is decoded from these may have higher peaks than what went in
+_TRIES = 4
+_MARGIN = 0.05  # dB
 
 _BLOCK = 0.4  # seconds: the shortest piece whose loudness is defined
 _MAX_CHANNELS = 5  # that the loudness is defined for
@@ -87,9 +91,19 @@ def export(
     # all of them before the first is written
     copies = [_planned(one, target, format, loudness) for one, target in zip(best, targets, strict=True)]
     make_folder(place)
-    for candidate, copy in zip(best, copies, strict=True):
-        write(_with_gain(_audio(candidate), copy.gain), copy.path)
-    return copies
+    return [_written(_audio(candidate), copy) for candidate, copy in zip(best, copies, strict=True)]
+
+
+def _written(audio: Audio, copy: Exported) -> Exported:
+    """Write a copy and return it; a lossy one whose peak came out beyond full scale is written again, quieter."""
+    write(_with_gain(audio, copy.gain), copy.path)
+    for _ in range(_TRIES):
+        peak = float(np.abs(read(copy.path).waveform).max(initial=0.0)) if copy.path.suffix in _LOSSY else 0.0
+        if peak <= 1:
+            break
+        copy = replace(copy, gain=copy.gain - 20 * math.log10(peak) - _MARGIN, limited=True)
+        write(_with_gain(audio, copy.gain), copy.path)
+    return copy
 
 
 def measure_loudness(audio: Audio) -> float:

@@ -175,3 +175,12 @@ def test_takes_whose_files_were_removed_are_left_out(tmp_path: Path) -> None:
     assert [copy.rank for copy in export(found, tmp_path / "copies")] == [1, 2]
     with pytest.raises(RerankError, match="its file was removed from the run"):
         export(found, tmp_path / "more", top=3)
+
+
+@pytest.mark.parametrize("format", ["mp3", "ogg"])
+def test_what_is_decoded_from_a_lossy_copy_is_within_full_scale(tmp_path: Path, format: str) -> None:
+    noise = np.random.default_rng(0).uniform(-1, 1, (2, 44_100)).astype(np.float32)
+    loud = changed(ranked(None, 1), Audio(noise, 44_100))
+    for loudness in (None, 0):
+        [copy] = export(loud, tmp_path / str(loudness), format=format, loudness=loudness)
+        assert float(np.abs(read(copy.path).waveform).max()) <= 1 and copy.gain < 0 and copy.limited

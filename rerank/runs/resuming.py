@@ -45,8 +45,9 @@ def check_same(stored: Ranking, prompt: Prompt, settings: Settings) -> None:
     pairs |= {name: (getattr(was, name), getattr(now, name)) for name in names}
     for name, (before, after) in pairs.items():
         if _plain(before) != _plain(after):
+            one, other = _differing(before, after)
             raise InvalidInput(
-                f"cannot resume: the run was made with {name} {_told(before)}, and now it is {_told(after)}; give the "
+                f"cannot resume: the run was made with {name} {_told(one)}, and now it is {_told(other)}; give the "
                 "same, or another folder"
             )
     if was.versions and dict(was.versions) != dict(now.versions):
@@ -115,6 +116,15 @@ def _sha256(prompt: Prompt) -> str | None:
 def _plain(value: object) -> object:
     """Return a value as it comes back from a document."""
     return json.loads(json.dumps(dict(value) if isinstance(value, Mapping) else value))
+
+
+def _differing(before: object, after: object) -> tuple[object, object]:
+    """Return two values, of mappings only what differs."""
+    if not isinstance(before, Mapping) or not isinstance(after, Mapping):
+        return before, after
+    names = [name for name in {**before, **after} if _plain(before.get(name)) != _plain(after.get(name))]
+    one, other = ({name: values[name] for name in names if name in values} for values in (before, after))
+    return one, other
 
 
 def _told(value: Any) -> str:

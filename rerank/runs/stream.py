@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from rerank.audio import Audio, as_stored
+from rerank.audio import Audio
 from rerank.data import Candidate, Prompt
 from rerank.errors import GenerationFailed, RerankError, RewardFailed, UnreadableAudio, one_line
 from rerank.filters import Duplicates, Filters, reward_fault, sound_fault
@@ -27,15 +27,13 @@ from rerank.runs.memory import RunMemory
 from rerank.runs.panel import Panel
 from rerank.runs.reporting import Phase, ProgressCallback, Reporter
 from rerank.runs.stopping import STOPS, CallbackFailed, Stop
+from rerank.runs.verdicts import asked_again, heard, reopened
 from rerank.scoring import Rewards, not_finite
 
 _GRACE = 0.8  # seconds in which what is finished is still scored after a stop
 
 _PATIENCE = 0.25  # seconds that a candidate waits for others before it is scored while more are being made
 _MOST_WAITING = 64  # candidates that are held in memory until they are scored
-
-_OF_FILTERS = {"not_finite", "silent", "clipped", "dc_offset", "short", "duplicate"}
-_OF_REWARDS = {"floor", "reward_failed", "reward_not_finite", "not_scored", "no_axis"}
 
 logger = logging.getLogger("rerank")
 
@@ -184,9 +182,9 @@ class Run:
         memory = self._memory
         new = memory.known.pop(candidate.index, None) is None
         if not new and self._again:
-            candidate = self._reopened(candidate)
+            candidate = reopened(candidate, self._panel, heard=self._heard_before)
         elif not new:
-            candidate = _asked_again(candidate, heard=self._heard_before)
+            candidate = asked_again(candidate, heard=self._heard_before)
         lacks = self._panel.lacks(candidate.rewards)
         unheard = new or not self._heard_before
         audio = None
@@ -194,7 +192,7 @@ class Run:
             if lacks and candidate.set_aside is None:
                 candidate = replace(candidate, set_aside="not scored: its file was removed")
         elif candidate.audio is not None and candidate.set_aside is None and (unheard or lacks):
-            candidate, audio = _heard(candidate, exact=new and candidate.seed is not None)
+            candidate, audio = heard(candidate, exact=new and candidate.seed is not None)
         if audio is not None and unheard:
             fault = sound_fault(audio, self._filters, duration) or self._duplicates.fault(candidate.index, audio)
             candidate = replace(candidate, set_aside=fault)
@@ -218,17 +216,6 @@ class Run:
             yield Made(candidate)
         if candidate.set_aside is not None:
             yield SetAside(candidate)
-
-    def _reopened(self, candidate: Candidate) -> Candidate:
-        """Return a candidate of a run that is ranked again without what may come out otherwise this time."""
-        kind, completes = candidate.set_aside_kind, self._panel.completes(candidate.rewards)
-        open_again = (
-            kind in ("floor", "no_axis")
-            or (kind in _OF_FILTERS and not self._heard_before and not candidate.is_removed)
-            or (kind == "unreadable" and bool(self._panel.infos))
-            or (kind in ("not_scored", "reward_failed") and completes and self._panel.lacks(candidate.rewards))
-        )
-        return replace(candidate, set_aside=None) if open_again else candidate
 
     def _score(self, *, rest: bool = False, until: float = math.inf) -> Iterator[Event]:
         """Have those that wait scored in groups: full groups, or the `rest` too; none is begun after `until`."""
@@ -315,37 +302,6 @@ def _nothing_made(candidates: Sequence[Candidate], generator: str | None) -> Rer
     if generator is None:
         return UnreadableAudio(first.removeprefix("cannot be read: "))
     return GenerationFailed(f"generator {generator!r} failed on all {len(candidates)} candidates; the first: {first}")
-
-
-def _asked_again(candidate: Candidate, *, heard: bool) -> Candidate:
-    """Return a candidate of an earlier session without the verdicts that are to be made anew."""
-    kind = candidate.set_aside_kind
-    of_sound = kind == "unreadable" or (kind in _OF_FILTERS and not heard)
-    if kind in _OF_REWARDS or (of_sound and not candidate.is_removed):
-        candidate = replace(candidate, set_aside=None)
-    # what a reward model failed on may have been the machine's fault
-    return replace(candidate, rewards={}) if kind in ("reward_failed", "reward_not_finite") else candidate
-
-
-def _heard(candidate: Candidate, *, exact: bool) -> tuple[Candidate, Audio | None]:
-    """Return a candidate with its audio in memory, or set aside where that cannot be read.
-
-    Args:
-        candidate: with audio.
-        exact: whether its samples become those that its file will hold, so that what is scored, stored and read again is
-            the same; a copy in any case: a generator may use its array again.
-    """
-    assert candidate.audio is not None
-    try:
-        audio = candidate.audio.loaded()
-    except UnreadableAudio as error:
-        return replace(candidate, set_aside=f"cannot be read: {error}"), None
-    if not exact:
-        return candidate, audio
-    rounded = as_stored(audio)
-    if rounded is audio:
-        rounded = Audio(audio.waveform.copy(), audio.sample_rate)
-    return replace(candidate, audio=rounded), rounded
 
 
 def _finite(reward: float | None) -> float | None:
