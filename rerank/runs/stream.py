@@ -33,7 +33,9 @@ from rerank.scoring import Rewards, not_finite
 _GRACE = 0.8  # seconds in which what is finished is still scored after a stop
 
 _PATIENCE = 0.25  # seconds that a candidate waits for others before it is scored while more are being made
-_MOST_WAITING = 64  # candidates that are held in memory until they are scored
+_MOST_WAITING = 64  # candidates that wait to be scored
+_HELD = 4  # of these, whose audio is held in memory where there are files
+_MOST_HELD = 120.0  # seconds of audio that wait where there are none
 
 logger = logging.getLogger("rerank")
 
@@ -145,8 +147,12 @@ class Run:
 
     def _pays(self) -> bool:
         """Return whether to score what waits before the next candidate is taken."""
-        if not self._waiting or len(self._waiting) >= _MOST_WAITING:
-            return bool(self._waiting)
+        if not self._waiting:
+            return False
+        if len(self._waiting) >= _MOST_WAITING:
+            return True
+        if not self._memory.is_stored and sum(audio.duration for _, audio in self._waiting) >= _MOST_HELD:
+            return True
         # those that the generator has finished come first: they would be lost to a stop while others are scored
         if self.report.ready > self._taken:
             return False
@@ -210,6 +216,9 @@ class Run:
         if waits and audio is not None:
             self._waiting.append((place, audio))
         memory.store()
+        if waits and memory.is_stored and len(self._waiting) > _HELD:
+            # its file holds the same samples to the bit, and is read again
+            self._waiting[-1] = (place, memory.candidates[place].audio or self._waiting[-1][1])
         memory.write()
         candidate = memory.candidates[place]
         if new and candidate.audio is not None:
@@ -227,7 +236,7 @@ class Run:
             group = self._waiting[:size]
             started = time.perf_counter()
             known = [self._memory.candidates[place].rewards for place, _ in group]
-            results = self._asked([audio for _, audio in group], known)
+            results = self._asked([audio.loaded() for _, audio in group], known)
             with self.stop.interruptible():
                 # all at once: what a reward model has answered is not lost to a stop between two answers
                 self._answers = list(zip([place for place, _ in group], results, strict=True))
