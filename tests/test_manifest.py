@@ -3,6 +3,7 @@
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -109,9 +110,15 @@ def test_what_is_no_audio_is_told(tmp_path: Path) -> None:
         takes([tmp_path])
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
-def test_a_folder_that_is_closed_is_told(folder: Path) -> None:
-    (folder / "b").chmod(0)
+def test_a_folder_that_is_closed_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scan = os.scandir
+
+    def closed(path: str) -> Any:  # as for anybody but root, who may read every folder
+        if Path(path) == folder / "b":
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
     with pytest.raises(InvalidInput, match="cannot read the folder .*/b: permission denied"):
         takes([folder])
 

@@ -20,7 +20,7 @@ from rerank.request import Request
 from rerank.rules import normalise_weights
 from rerank.runs.panel import Panel
 
-_LIBRARIES = ("torch", "transformers", "numpy")
+_LIBRARIES = ("torch", "transformers", "numpy", "scipy", "soxr")  # that make or resample sound, or judge it
 
 logger = logging.getLogger("rerank")
 

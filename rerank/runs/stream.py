@@ -120,12 +120,12 @@ class Run:
     def _after(self, stop: BaseException) -> Iterator[Event]:
         """Have what is finished scored, if there is time, unless the stop came while some were being scored already."""
         memory = self._memory
+        self._keep_answers()
         if self._again or (not memory.has_audio() and not self.stop.by_flag(stop)):
             raise KeyboardInterrupt
         self.stop.heed()
         memory.store()
         logger.warning("interrupted: ranking the %d finished", len(memory.candidates) + len(memory.known))
-        self._keep_answers()
         if not self._scoring or not any(candidate.rewards for candidate in memory.candidates):
             with contextlib.suppress(*STOPS):
                 yield from self._score(rest=True, until=time.monotonic() + _GRACE)
