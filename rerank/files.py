@@ -132,8 +132,15 @@ def _lock(folder: Path, make: bool) -> tuple[int, bool]:
     """Return the descriptor of a folder that is locked now, and whether the folder was not there before."""
     while True:
         new = make and not os.path.lexists(folder)
-        if make:
-            make_folder(folder)
+        try:
+            if make:
+                folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            if not os.path.lexists(folder) or os.path.isdir(folder):  # it was there, and then it was removed
+                continue
+            raise cannot_write(folder, error) from error
+        except (OSError, ValueError) as error:
+            raise cannot_write(folder, error) from error
         try:
             descriptor = os.open(folder, os.O_RDONLY)
         except (OSError, ValueError) as error:

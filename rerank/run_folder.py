@@ -16,6 +16,7 @@ import json
 import logging
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -73,8 +74,7 @@ class RunFolder:
                 has claimed it; it is a file, or may not be read or written.
         """
         folder = as_path("output", path)
-        # by os.path, which takes every name: Path.exists raises where a name is too long or a folder is closed
-        if os.path.exists(folder) and not os.path.isdir(folder):
+        if _is_no_folder(folder):
             raise OutputError(f"cannot write {folder}: it is a file; choose a folder")
         with claimed(folder, make=True):
             new = not os.path.lexists(folder / "candidates")
@@ -356,3 +356,11 @@ def _check_sources(folder: Path, sources: Iterable[Path]) -> None:
     for source in sources:
         if os.path.realpath(source) in going:
             raise OutputError(f"cannot overwrite {folder}: it holds the input {source}; choose another folder")
+
+
+def _is_no_folder(path: Path) -> bool:
+    """Return whether something else than a folder has that name, told by one look: another run may just remove it."""
+    try:
+        return not stat.S_ISDIR(os.stat(path).st_mode)
+    except (OSError, ValueError):  # nothing is there, or nothing can be
+        return False
