@@ -11,6 +11,8 @@ from pathlib import Path
 
 from rerank.errors import InvalidInput, OutputError
 
+_TRIES = 100  # of making a folder that others make and remove
+
 _PARTIAL = re.compile(r"\..+\.\d+\.\d+\.partial")
 
 
@@ -98,10 +100,15 @@ def make_folder(path: Path) -> None:
     Raises:
         OutputError: something else has that name, or the place may not be written.
     """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        raise cannot_write(path, error) from error
+    for left in reversed(range(_TRIES)):
+        try:
+            return path.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            # another run may have removed what was there before it was looked at again
+            if left == 0 or (os.path.lexists(path) and not os.path.isdir(path)):
+                raise cannot_write(path, error) from error
+        except (OSError, ValueError) as error:
+            raise cannot_write(path, error) from error
 
 
 @contextlib.contextmanager
@@ -132,15 +139,8 @@ def _lock(folder: Path, make: bool) -> tuple[int, bool]:
     """Return the descriptor of a folder that is locked now, and whether the folder was not there before."""
     while True:
         new = make and not os.path.lexists(folder)
-        try:
-            if make:
-                folder.mkdir(parents=True, exist_ok=True)
-        except FileExistsError as error:
-            if not os.path.lexists(folder) or os.path.isdir(folder):  # it was there, and then it was removed
-                continue
-            raise cannot_write(folder, error) from error
-        except (OSError, ValueError) as error:
-            raise cannot_write(folder, error) from error
+        if make:
+            make_folder(folder)
         try:
             descriptor = os.open(folder, os.O_RDONLY)
         except (OSError, ValueError) as error:

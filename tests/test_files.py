@@ -50,3 +50,10 @@ def test_make_folder_refuses_a_file(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     with pytest.raises(OutputError, match="cannot write"):
         make_folder(tmp_path / "a" / "b")
+
+
+def test_make_folder_refuses_a_link_that_leads_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    for path in (tmp_path / "link", tmp_path / "link" / "b"):
+        with pytest.raises(OutputError, match="cannot write"):
+            make_folder(path)
