@@ -10,7 +10,10 @@ _AXES = {
     "musicality": Axis(
         meaning="how good the audio is as music: composition, performance and sound, whatever was asked for"
     ),
-    "alignment": Axis(meaning="how well the audio fits all parts of its prompt: text, lyrics and reference audio"),
+    "alignment": Axis(
+        meaning="how well the audio fits all parts of its prompt: text, lyrics and reference audio",
+        needs_any=frozenset({"text", "lyrics", "reference"}),
+    ),
 }
 
 _MULAN_ENCODERS = ("MuQ-MuLan", "MuQ", "XLM-RoBERTa")
