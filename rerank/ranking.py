@@ -43,6 +43,7 @@ class Settings:
         filters: the thresholds of `rerank.filters.Filters`.
         not_followed: the parts of the prompt that the generator does not follow.
         not_read: the parts of the prompt that the reward model does not read.
+        notes: on what of the prompt was understood and what was not, one sentence each.
         generator_licence: of the generator's weights.
         reward_licence: of the reward model's weights.
         rerank_version: of this package.
@@ -65,6 +66,7 @@ class Settings:
     filters: Mapping[str, Any]
     not_followed: tuple[str, ...] = ()
     not_read: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     generator_licence: str | None = None
     reward_licence: str | None = None
     rerank_version: str

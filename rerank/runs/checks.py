@@ -28,7 +28,7 @@ def check_settings(settings: Settings) -> None:
         _expect(name, getattr(settings, name), str | None)
     for name in _MAPPINGS:
         _expect(name, getattr(settings, name), Mapping)
-    for name in ("not_followed", "not_read"):
+    for name in ("not_followed", "not_read", "notes"):
         _expect_texts(name, getattr(settings, name))
     _expect("seed", settings.seed, int | None)
     _expect_number("duration", settings.duration)

@@ -100,7 +100,7 @@ def _settings(found: Mapping[str, Any]) -> Settings:
     values = {name: value for name, value in found.items() if name in known}
     # what the first version did not record
     values = {"top_k": values["n"], "filters": {}, "rerank_version": "", **values}
-    for name in ("not_followed", "not_read", "rewards"):
+    for name in ("not_followed", "not_read", "notes", "rewards"):
         values[name] = tuple(values.get(name, ()))
     if not values["rewards"]:
         record = {"name": values["reward"]}
