@@ -15,10 +15,11 @@ from rerank import __version__
 from rerank.data import Prompt
 from rerank.errors import InvalidInput
 from rerank.protocols import GeneratorInfo
-from rerank.ranking import Ranking, Settings
+from rerank.ranking import Ranking
 from rerank.request import Request
 from rerank.rules import normalise_weights
 from rerank.runs.panel import Panel
+from rerank.settings import Settings
 
 _LIBRARIES = ("torch", "transformers", "numpy", "scipy", "soxr")  # that make or resample sound, or judge it
 
