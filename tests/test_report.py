@@ -161,9 +161,9 @@ def test_what_was_set_aside_for_its_sound_can_be_heard(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "gap, word, told",
     [
-        (5.0, "Clear.", "seed 0 is better than seed 1 with a probability of 99%"),
+        (5.0, "Clear.", "By the rewards, seed 0 is better than seed 1 with a probability of 99%"),
         (0.8, "Leans to seed 0.", "with a probability of 69%"),
-        (0.1, "Too close to call.", "with a probability of 52%, by its rewards. Listen to both."),
+        (0.1, "Too close to call.", "with a probability of 52%. Listen to both."),
     ],
 )
 def test_the_verdict_is_said_in_a_sentence(gap: float, word: str, told: str, tmp_path: Path) -> None:
@@ -202,9 +202,10 @@ def test_a_run_without_any_rank_has_a_page(tmp_path: Path) -> None:
 
 def test_what_of_the_prompt_was_not_understood_is_said(tmp_path: Path) -> None:
     prompt = Prompt("ein Lied", "la la", notes(np.random.default_rng(9), 1.0))
-    told = {"notes": ("the text is not in English",), "not_followed": ("lyrics",), "not_read": ("reference",)}
+    told: dict[str, Any] = {"notes": ("the text is not in English",)}
+    told |= {"not_followed": ("lyrics",), "not_read": ("reference",)}
     page = Page(written(ranked(prompt=prompt, **told), tmp_path))
-    assert "The text is not in English." in page.words
+    assert "the text is not in English." in page.words
     assert "The generator toy does not follow the lyrics." in page.words
     assert "No reward model reads the reference." in page.words
     assert "la la" in page.words
@@ -225,7 +226,7 @@ def test_a_ranking_without_a_prompt_has_a_page(tmp_path: Path) -> None:
 
 
 def test_settings_axes_licences_and_versions_stand_there(tmp_path: Path) -> None:
-    other = {"generator_version": "v9", "generator_options": {"guidance": 4.5}, "rule": "zscore"}
+    other: dict[str, Any] = {"generator_version": "v9", "generator_options": {"guidance": 4.5}, "rule": "zscore"}
     page = Page(written(ranked(**other), tmp_path))
     for told in (
         "v9",
@@ -338,9 +339,9 @@ def test_text_of_others_does_nothing(tmp_path: Path) -> None:
         take(0, source=Path(f"{HOSTILE}.wav"), seed=None, rewards={HOSTILE: 1.0}, faults={HOSTILE: HOSTILE}),
         take(1, seed=None, rewards={HOSTILE: 0.5}, set_aside=f"cannot be read: {HOSTILE}"),
     ]
-    record = {**RECORD, "name": HOSTILE, "version": HOSTILE, "licence": HOSTILE, "options": {HOSTILE: HOSTILE}}
+    record: dict[str, Any] = {**RECORD, "name": HOSTILE, "version": HOSTILE, "licence": HOSTILE, "options": {HOSTILE: HOSTILE}}
     record["axes"] = {HOSTILE: {"meaning": HOSTILE, "weight": 1.0, "low": None, "high": None}}
-    other = {
+    other: dict[str, Any] = {
         "weights": {HOSTILE: 1.0},
         "rewards": (record,),
         "generator": HOSTILE,

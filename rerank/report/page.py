@@ -142,6 +142,8 @@ def _take(candidate: Candidate, sound: Sound, scales: Sequence[Scale], folder: P
         missing = "Its file was removed from the run, as asked: only its numbers are kept."
     elif sound.fault:
         missing = f"It can be neither shown nor played: {sound.fault}."
+    # what set it aside stands by itself
+    why = next((reason for reason in candidate.reasons if (candidate.set_aside or "\0") in reason), candidate.set_aside)
     bars = [] if candidate.combined is None else [bar_of(scales[0], candidate.combined)]
     bars += [bar_of(scale, candidate.rewards.get(scale.axis)) for scale in scales[1:] if candidate.rewards]
     return Take(
@@ -153,8 +155,8 @@ def _take(candidate: Candidate, sound: Sound, scales: Sequence[Scale], folder: P
         combined=words.number(candidate.combined),
         rewards=[words.number(candidate.rewards.get(scale.axis)) for scale in scales[1:]],
         bars=bars,
-        reasons=candidate.reasons,
-        set_aside=candidate.set_aside or "",
+        reasons=[reason for reason in candidate.reasons if reason != why],
+        set_aside=why or "",
         file=words.relative(path, folder) if path else "",
         sound=sound,
         missing=missing,

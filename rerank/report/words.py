@@ -147,12 +147,12 @@ def verdict_of(ranking: Ranking) -> tuple[str, str]:
         return "", f"Only {best} is ranked."
     if verdict is None:
         return "", (
-            f"{_begin(best)} comes first. How sure this is, nobody has measured for "
+            f"First comes {best}. How sure this is, nobody has measured for "
             f"{listed([str(record['name']) for record in ranking.settings.rewards])}."
         )
     names = {one.index: one.name for one in ranked}
     first, second = names[verdict.first], names[verdict.second]
-    told = f"{first} is better than {second} with a probability of {verdict.probability:.0%}, by its rewards"
+    told = f"By the rewards, {first} is better than {second} with a probability of {verdict.probability:.0%}"
     if verdict.word == "too close to call":
         return "Too close to call", f"{told}. Listen to both."
     return ("Clear" if verdict.word == "clear" else f"Leans to {first}"), f"{told}."
@@ -177,7 +177,7 @@ def unheard(settings: Settings) -> list[str]:
         told.append(f"The generator {settings.generator} does not follow the {listed(settings.not_followed)}.")
     if settings.not_read:
         told.append(f"No reward model reads the {listed(settings.not_read)}.")
-    return [_begin(sentence) for sentence in told]
+    return told
 
 
 def options_of(options: Mapping[str, Any]) -> str:
@@ -261,7 +261,3 @@ def use_of_rewards(licence: str | None) -> str:
     if _FREE.search(licence):
         return "Its rewards may be used freely, also commercially."
     return "Read it before you use its rewards commercially; the takes themselves are not concerned."
-
-
-def _begin(sentence: str) -> str:
-    return sentence[:1].upper() + sentence[1:]
