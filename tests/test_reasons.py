@@ -224,6 +224,7 @@ def test_scales_say_what_the_numbers_mean() -> None:
     bounded = {"name": "cmi-mini", "axes": {"musicality": {"meaning": "x", "low": -1.0, "high": 1.0}}}
     assert scales_of(settings(rewards=(bounded,)))[0] == "musicality lies between -1 and 1"
     assert "no verdict" in scales_of(settings(rewards=(bounded,)))[-1]
+    assert scales_of(settings(rule="rank"))[0].startswith("combined: minus the weighted mean of the ranks")
     assert clear_gap(1.0) == pytest.approx(np.log(3))
 
 
