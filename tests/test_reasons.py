@@ -56,8 +56,9 @@ def ranking(rows: list[tuple[float | None, float | None]], made_with: Settings |
 
 def test_a_verdict_is_the_logistic_function_of_the_calibrated_gap() -> None:
     found = ranking([(1.0, 1.0), (2.0, 1.5), (0.0, 0.0)]).verdict
-    assert found == Verdict("clear", pytest.approx(1 / (1 + math.exp(-2.0 * 0.75))), 1, 0)
-    assert found is not None and found.to_dict()["word"] == "clear"
+    assert found is not None and found == Verdict("clear", found.probability, 1, 0)
+    assert found.probability == pytest.approx(1 / (1 + math.exp(-2.0 * 0.75)))
+    assert found.to_dict() == {"word": "clear", "probability": found.probability, "first": 1, "second": 0}
 
 
 @pytest.mark.parametrize(
@@ -161,6 +162,14 @@ def test_the_parts_of_a_combined_reward_add_up(
                 assert sum(parts) == pytest.approx(told, abs=0.001 * (2 + sum(map(abs, terms))))
 
 
+def test_what_a_prompt_and_a_notebook_show_has_the_verdict() -> None:
+    found = ranking([(1.0, 3.0), (2.0, 1.0)], settings(notes=("synth ignored: <vinyl>",)))
+    assert repr(found).endswith("\n  verdict: leans (73%)>")
+    html = found._repr_html_()
+    assert "<li>verdict: leans (73%)</li>" in html and "<li>synth ignored: &lt;vinyl&gt;</li>" in html
+    assert "<li>0.500 ahead of seed 11, and better" in html
+
+
 def test_reasons_and_verdict_follow_the_weights() -> None:
     found = ranking([(1.0, 3.0), (2.0, 1.0)])
     other = found.reweight({"musicality": 1})
@@ -177,7 +186,7 @@ def test_a_document_holds_the_verdict_and_what_it_is_made_from(tmp_path: Path) -
     reward.info = replace(reward.info, axes=axes, calibration=30.0, norms=norms, trained_on=("tones",))
     found = rerank.generate("piano", 4, duration=0.5, generator=ToyGenerator(), reward=reward, output=tmp_path / "run")
     document = json.loads((tmp_path / "run/ranking.json").read_text())
-    assert document["verdict"] == found.verdict.to_dict() if found.verdict else False
+    assert found.verdict is not None and document["verdict"] == found.verdict.to_dict()
     assert set(document["verdict"]) == {"word", "probability", "first", "second"}
     record = document["settings"]["rewards"][0]
     assert record["calibration"] == 30.0 and record["trained_on"] == ["tones"]
