@@ -54,14 +54,23 @@ class Prompt:
             object.__setattr__(self, name, part)
 
     @classmethod
-    def of(cls, prompt: "str | Prompt", lyrics: str | None = None, reference: AudioLike | None = None) -> "Prompt":
+    def of(
+        cls, prompt: "str | Prompt | None", lyrics: str | None = None, reference: AudioLike | None = None
+    ) -> "Prompt":
         """Return the prompt that the arguments of `generate`, `rank` and `score` stand for.
+
+        Where nothing is given, it has no part: there is then nothing that audio should fit.
 
         Raises:
             InvalidInput: as the class does; or a part is given twice, in the `Prompt` and beside it.
+
+        >>> Prompt.of(None).conditions()
+        []
         """
+        if prompt is None and lyrics is None and reference is None:
+            return cls.recalled("", None, None)
         if not isinstance(prompt, Prompt):
-            return cls(prompt, lyrics, reference)
+            return cls("" if prompt is None else prompt, lyrics, reference)
         for name, part in (("lyrics", lyrics), ("reference", reference)):
             if part is not None:
                 raise InvalidInput(f"{name} given beside a Prompt; put it inside: Prompt(text, {name}=...)")

@@ -58,7 +58,8 @@ def rank(
     Args:
         audio: 1 to 1,024 pieces, each a path, an `Audio` or `(waveform, sample_rate)`; or a `Ranking`; or the folder of
             a run.
-        prompt: text, or a `Prompt` with all its parts; none for a run.
+        prompt: text, or a `Prompt` with all its parts; none for a run, which has its own. Without any, an axis that
+            needs one is None.
 
     Raises:
         InvalidInput: an option or the prompt cannot be used, or a piece is no audio at all.
@@ -76,10 +77,10 @@ def rank(
     pieces = _several(audio)
     check_whole("the number of audio files", len(pieces), 1, MAX_CANDIDATES)
     request = Request.checked(len(pieces), top_k, weights, rule, filters, device)
-    whole = Prompt.of("" if prompt is None else prompt, lyrics, reference)
+    whole = Prompt.of(prompt, lyrics, reference)
     with opened(output, overwrite=overwrite, made_from=[*pieces, whole.reference]) as folder:
         rewards = resolve_rewards("auto" if reward is None else reward)
-        check_known_axes(request, rewards)
+        check_known_axes(request, rewards, whole)
         heard = [_piece(index, piece, stored=folder is not None) for index, piece in enumerate(pieces)]
         if all(candidate.audio is None for candidate in heard):
             raise UnreadableAudio((heard[0].set_aside or "").removeprefix("cannot be read: "))
@@ -100,7 +101,7 @@ def rank(
 @overload
 def score(
     audio: AudioLike,
-    prompt: str | Prompt,
+    prompt: str | Prompt | None = None,
     *,
     lyrics: str | None = None,
     reference: AudioLike | None = None,
@@ -111,7 +112,7 @@ def score(
 @overload
 def score(
     audio: list[AudioLike] | list[str] | list[Path] | list[Audio],
-    prompt: str | Prompt,
+    prompt: str | Prompt | None = None,
     *,
     lyrics: str | None = None,
     reference: AudioLike | None = None,
@@ -121,7 +122,7 @@ def score(
 ) -> list[dict[str, float | None]]: ...
 def score(
     audio: Any,
-    prompt: str | Prompt,
+    prompt: str | Prompt | None = None,
     *,
     lyrics: str | None = None,
     reference: AudioLike | None = None,
@@ -131,8 +132,9 @@ def score(
 ) -> dict[str, float | None] | list[dict[str, float | None]]:
     """Return the rewards of a piece of audio by axis; for a list of pieces, a list of them in the same order.
 
-    The options are those of `generate`. No filter looks at the audio. Of a list, a piece that cannot be read or scored
-    has None on every axis, and a warning says why; `score_each` gives the reasons.
+    The options are those of `generate`; an axis that needs a part of the prompt which is not given is None. No filter
+    looks at the audio. Of a list, a piece that cannot be read or scored has None on every axis, and a warning says why;
+    `score_each` gives the reasons.
 
     Raises:
         InvalidInput: an option, the prompt or a piece of audio cannot be used.
@@ -160,7 +162,7 @@ def score(
 
 def score_each(
     audio: Sequence[AudioLike],
-    prompt: str | Prompt,
+    prompt: str | Prompt | None = None,
     *,
     lyrics: str | None = None,
     reference: AudioLike | None = None,

@@ -75,9 +75,16 @@ def lyrics(text: str | None, file: Path | None) -> str | None:
 
 
 def prompt(text: str | None, lyrics: str | None, reference: Path | None) -> "PromptParts":
-    """Return the prompt that the options give, not read yet."""
+    """Return the prompt that the options give, not read yet.
+
+    Raises:
+        InvalidInput: a text is given, and it is empty, with nothing beside it.
+    """
+    from rerank.data import Prompt
     from rerank.manifest import PromptParts
 
+    if text is not None and reference is None:
+        Prompt(text, lyrics)
     return PromptParts(text or "", lyrics, reference)
 
 

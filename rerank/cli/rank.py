@@ -62,7 +62,7 @@ def rank(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Rank audio made elsewhere for a prompt, or a run again.
+    """Rank audio made elsewhere, for a prompt or as it is, or a run again.
 
     FILE may be the folder of a run: it is ranked again for its own prompt, and
     its ranking.json replaced when all is done, or DIR gets a copy. Under other

@@ -50,7 +50,9 @@ def score(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Print the rewards of audio for a prompt, without ranking or filtering.
+    """Print the rewards of audio, without ranking or filtering.
+
+    An axis that needs a prompt is empty where none is given.
 
     Files that have no rewards, or are missing, are named at the end; the exit
     status is then 1.
@@ -104,7 +106,7 @@ def _scored(
     for prompt, takes in parts:
         left = list(takes)
         try:
-            asked = choices.read(prompt) or ""
+            asked = choices.read(prompt)
             told = None if several else on_progress
             for result in score_each(
                 [take.path for take in takes], asked, reward=reward, device=device, on_progress=told

@@ -222,20 +222,21 @@ def resolve_rewards(reward: RewardChoice) -> list[object]:
     return [resolve("reward", choice) for choice in choices]
 
 
-def check_known_axes(request: Request, rewards: Sequence[object]) -> None:
+def check_known_axes(request: Request, rewards: Sequence[object], prompt: Prompt) -> None:
     """Refuse wrong weights and floors as far as the axes are known before anything is loaded.
 
     Args:
         request: what is asked for.
         rewards: as `resolve_rewards` returns them.
+        prompt: of all candidates.
 
     Raises:
-        UnknownName: a weight or a floor is for an axis that there is not.
+        InvalidInput: as `Request.check_axes`.
     """
     infos = [known_info("reward", reward) for reward in rewards]
     if all(isinstance(info, RewardInfo) for info in infos):
         known = cast(list[RewardInfo], infos)
-        request.check_axes(Panel.axes_of(known), [info.name for info in known])
+        request.check_axes(Panel.axes_of(known), prompt, [info.name for info in known])
 
 
 def load_rewards(rewards: Sequence[object], request: Request) -> list[Reward]:

@@ -38,13 +38,15 @@ def settings_of(
     """Return the settings of a run; what the user did not give is as in the stored run, if there is one."""
     was = stored.settings if stored is not None else None
     models = [str(record["name"]) for record in panel.records]
-    request.check_axes(panel.axes, models)
+    request.check_axes(panel.axes, prompt, models)
     if request.weights is not None:
         weights = normalise_weights(request.weights, panel.axes, models)
     elif was is not None:
         weights = _with_new_axes(was.weights, panel)
     else:
         weights = panel.default_weights()
+    if stored is not None and generator is None:
+        _check_rewarded(weights, panel, stored)
     rule = request.rule or (was.rule if was and len(was.rewards) == len(panel.records) else panel.default_rule())
     kept_filters = request.filters is None and was is not None and (was.filters or generator is None)
     filters = renamed(was.filters, panel) if was and kept_filters else request.filters_on(panel.axes, models).to_dict()
@@ -85,6 +87,20 @@ def settings_of(
     kept = ["duration", "seed", "not_followed", "rerank_version", "versions"]
     kept += [name for name in vars(was) if name.startswith("generator")]
     return replace(new, **{name: getattr(was, name) for name in kept})
+
+
+def _check_rewarded(weights: Mapping[str, float], panel: Panel, stored: Ranking) -> None:
+    """Refuse weights of a run that is ranked again under which nothing could be ranked."""
+    known = {
+        axis for one in stored.candidates for axis, reward in panel.named(one.rewards).items() if reward is not None
+    }
+    hoped_for = known | {axis for info in panel.infos for axis in panel.named_axes(info)}
+    weighed = [axis for axis, weight in weights.items() if weight]
+    if known and not hoped_for.intersection(weighed):
+        raise InvalidInput(
+            f"no candidate of the run has a reward on {' or '.join(weighed)}; weigh another axis: "
+            f"{', '.join(sorted(known))}"
+        )
 
 
 def renamed(filters: Mapping[str, Any], panel: Panel) -> dict[str, Any]:
