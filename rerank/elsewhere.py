@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
-from rerank.audio import Audio, AudioLike, as_audio, inspect
+from rerank.audio import Audio, AudioLike, as_audio, inspect, short_fault
 from rerank.data import Candidate, Prompt, check_whole
 from rerank.errors import InvalidInput, RerankError, RewardFailed, UnreadableAudio
 from rerank.filters import Filters
@@ -48,7 +48,7 @@ def rank(
     """Rank audio made elsewhere for a prompt, or rank a run again.
 
     The options are those of `generate`. Candidate i is `audio[i]`; it has no seed. A file that cannot be read is set
-    aside; so is what a filter minds.
+    aside; so is what is shorter than 0.1 s, and what a filter minds.
 
     A run, as a `Ranking` or its folder, is ranked again for its own prompt: under other weights, filters or another rule
     nothing is scored again, and another reward model adds its axes to those that are known. With its own folder as
@@ -133,8 +133,8 @@ def score(
     """Return the rewards of a piece of audio by axis; for a list of pieces, a list of them in the same order.
 
     The options are those of `generate`; an axis that needs a part of the prompt which is not given is None. No filter
-    looks at the audio. Of a list, a piece that cannot be read or scored has None on every axis, and a warning says why;
-    `score_each` gives the reasons.
+    looks at the audio. Of a list, a piece that cannot be read or scored, or is shorter than 0.1 s, has None on every
+    axis, and a warning says why; `score_each` gives the reasons.
 
     Raises:
         InvalidInput: an option, the prompt or a piece of audio cannot be used.
@@ -181,8 +181,8 @@ def score_each(
     check_whole("the number of audio files", len(audio), 1, MAX_CANDIDATES)
     request = Request.checked(len(audio), None, None, None, None, device)
     whole = Prompt.of(prompt, lyrics, reference)
-    if len(audio) == 1:
-        as_audio(audio[0])  # before anything is loaded
+    if len(audio) == 1 and isinstance(found := _readable(audio[0]), RerankError):
+        raise found  # before anything is loaded
     panel = Panel(load_rewards(resolve_rewards(reward), request))
     asked = panel.asked_with(whole)
     report = Reporter(on_progress, Stop(), len(audio))
@@ -205,10 +205,13 @@ def score_each(
 
 
 def _readable(piece: AudioLike) -> Audio | RerankError:
+    """Return a piece of audio in memory, or the error that says why it cannot be judged."""
     try:
-        return as_audio(piece).loaded()
+        audio = as_audio(piece).loaded()
     except RerankError as error:
         return error
+    fault = short_fault(audio)
+    return UnreadableAudio(f"{audio.path or 'the audio'} is too short: {fault}") if fault else audio
 
 
 def _piece(index: int, piece: AudioLike, *, stored: bool) -> Candidate:
