@@ -23,6 +23,7 @@ from rerank.runs.stopping import Stop
 from rerank.runs.stored import load
 from rerank.runs.stream import Run
 from rerank.scoring import Rewards, not_finite
+from rerank.takes import maker_of
 
 logger = logging.getLogger("rerank")
 
@@ -79,13 +80,14 @@ def rank(
     request = Request.checked(len(pieces), top_k, weights, rule, filters, device)
     whole = Prompt.of(prompt, lyrics, reference)
     with opened(output, overwrite=overwrite, made_from=[*pieces, whole.reference]) as folder:
-        rewards = resolve_rewards("auto" if reward is None else reward)
+        made_by = _maker_of(pieces)
+        rewards = resolve_rewards("auto" if reward is None else reward, made_by)
         check_known_axes(request, rewards, whole)
         heard = [_piece(index, piece, stored=folder is not None) for index, piece in enumerate(pieces)]
         if all(candidate.audio is None for candidate in heard):
             raise UnreadableAudio((heard[0].set_aside or "").removeprefix("cannot be read: "))
         panel = Panel(load_rewards(rewards, request))
-        settings = settings_of(request, panel, whole, None)
+        settings = settings_of(request, panel, whole, None, made_by=made_by)
         run = Run(
             whole,
             settings,
@@ -183,7 +185,7 @@ def score_each(
     whole = Prompt.of(prompt, lyrics, reference)
     if len(audio) == 1 and isinstance(found := _readable(audio[0]), RerankError):
         raise found  # before anything is loaded
-    panel = Panel(load_rewards(resolve_rewards(reward), request))
+    panel = Panel(load_rewards(resolve_rewards(reward, _maker_of(audio)), request))
     asked = panel.asked_with(whole)
     report = Reporter(on_progress, Stop(), len(audio))
     report.begin("rewarding")
@@ -223,6 +225,13 @@ def _piece(index: int, piece: AudioLike, *, stored: bool) -> Candidate:
     except UnreadableAudio as error:
         return Candidate(index=index, seed=None, audio=None, source=source, set_aside=f"cannot be read: {error}")
     return Candidate(index=index, seed=None, audio=audio, source=source, path=None if stored else source)
+
+
+def _maker_of(pieces: Sequence[AudioLike]) -> str | None:
+    """Return the generator that made all of the pieces, where they are files of runs, which know it."""
+    paths = [piece.path if isinstance(piece, Audio) else piece for piece in pieces]
+    known = [Path(path) for path in paths if isinstance(path, str | Path)]
+    return maker_of(known) if len(known) == len(pieces) else None
 
 
 def _as_run(audio: object) -> Ranking | None:
