@@ -17,7 +17,7 @@ from rerank.errors import InvalidInput
 from rerank.filters import Filters
 from rerank.protocols import Generator, GeneratorInfo
 from rerank.ranking import Ranking
-from rerank.registry import known_info, load, resolve
+from rerank.registry import known_info, load, name_of, resolve
 from rerank.request import MAX_CANDIDATES, Request
 from rerank.rules import Rule
 from rerank.run_folder import RunFolder, opened, remove_takes
@@ -107,14 +107,16 @@ def generate(
         known = known_info("generator", chosen)
         if isinstance(known, GeneratorInfo):
             _check_duration(duration, known)
-        rewards = resolve_rewards(reward)
+        rewards = resolve_rewards(reward, name_of(chosen))
         check_known_axes(request, rewards, whole)
         stored = from_document(folder.earlier, folder.path) if folder and folder.earlier is not None else None
         source = cast(Generator, load("generator", chosen, {}, offered=request.offered))
         _check_duration(duration, source.info)
         followed = _followed(whole, source.info)
         panel = Panel(load_rewards(rewards, request))
-        settings = settings_of(request, panel, whole, stored, source.info, float(duration), int(seed))
+        settings = settings_of(
+            request, panel, whole, stored, source.info, float(duration), int(seed), made_by=source.info.name
+        )
         if stored is not None:
             check_same(stored, whole, settings)
         earlier = intact(stored) if stored is not None else {}

@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 
 from rerank import __version__
+from rerank.automatic import limits_of
 from rerank.data import Prompt
 from rerank.errors import InvalidInput
 from rerank.protocols import GeneratorInfo
@@ -34,8 +35,19 @@ def settings_of(
     generator: GeneratorInfo | None = None,
     duration: float | None = None,
     seed: int | None = None,
+    made_by: str | None = None,
 ) -> Settings:
-    """Return the settings of a run; what the user did not give is as in the stored run, if there is one."""
+    """Return the settings of a run; what the user did not give is as in the stored run, if there is one.
+
+    Args:
+        request: what the user asked for.
+        panel: the reward models.
+        prompt: of all candidates.
+        stored: the run that is gone on with, or ranked again.
+        generator: that makes candidates; None where none are made.
+        duration, seed: that it is given.
+        made_by: the generator that made the audio, by its name; None where it is not known, or not one.
+    """
     was = stored.settings if stored is not None else None
     models = [str(record["name"]) for record in panel.records]
     request.check_axes(panel.axes, prompt, models)
@@ -64,6 +76,10 @@ def settings_of(
         }
         for part in facts["not_followed"]:
             logger.warning("generator %s does not follow %s: only the reward model gets it", generator.name, part)
+    earlier = stored if generator is None else None
+    # of reward models that were asked before, the run has said what there is to say
+    asked = {record["name"] for record in earlier.settings.rewards} if earlier else set()
+    notes = [note for info in panel.infos if info.name not in asked and (note := limits_of(info, made_by))]
     new = Settings(
         n=int(request.n),
         top_k=request.top_k or (was.top_k if was is not None and was.top_k < was.n else int(request.n)),
@@ -76,6 +92,7 @@ def settings_of(
         filters=filters,
         # what the reward models that are known do not read is only known of the run
         not_read=tuple(part for part in panel.not_read(prompt) if was is None or generator or part in was.not_read),
+        notes=tuple(dict.fromkeys((*(earlier.settings.notes if earlier else ()), *notes))),
         rerank_version=__version__,
         versions=_versions(),
         **facts,
