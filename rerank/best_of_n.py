@@ -17,7 +17,7 @@ from rerank.errors import InvalidInput
 from rerank.filters import Filters
 from rerank.protocols import Generator, GeneratorInfo
 from rerank.ranking import Ranking
-from rerank.registry import known_info, load, resolve
+from rerank.registry import known_info, load, name_of, resolve
 from rerank.request import MAX_CANDIDATES, Request
 from rerank.rules import Rule
 from rerank.run_folder import RunFolder, opened, remove_takes
@@ -100,21 +100,23 @@ def generate(
     request = Request.checked(n, top_k, weights, rule, filters, device)
     check_whole("seed", seed, 0, _MAX_SEED)
     _check_folder_options(output, overwrite, resume, keep, n)
-    whole = Prompt.of(prompt, lyrics, reference)
+    whole = Prompt.of("" if prompt is None else prompt, lyrics, reference)
     with opened(output, overwrite=overwrite, resume=resume, made_from=[whole.reference]) as folder:
         # all that can be known before anything is loaded, which may take long
         chosen = resolve("generator", generator)
         known = known_info("generator", chosen)
         if isinstance(known, GeneratorInfo):
             _check_duration(duration, known)
-        rewards = resolve_rewards(reward)
-        check_known_axes(request, rewards)
+        rewards = resolve_rewards(reward, name_of(chosen))
+        check_known_axes(request, rewards, whole)
         stored = from_document(folder.earlier, folder.path) if folder and folder.earlier is not None else None
         source = cast(Generator, load("generator", chosen, {}, offered=request.offered))
         _check_duration(duration, source.info)
         followed = _followed(whole, source.info)
         panel = Panel(load_rewards(rewards, request))
-        settings = settings_of(request, panel, whole, stored, source.info, float(duration), int(seed))
+        settings = settings_of(
+            request, panel, whole, stored, source.info, float(duration), int(seed), made_by=source.info.name
+        )
         if stored is not None:
             check_same(stored, whole, settings)
         earlier = intact(stored) if stored is not None else {}
@@ -148,6 +150,8 @@ def _check_folder_options(output: object, overwrite: bool, resume: bool, keep: i
 def _followed(prompt: Prompt, info: GeneratorInfo) -> Prompt:
     """Return the parts of the prompt that the generator follows."""
     left = [part for part in prompt.conditions() if part in info.conditions]
+    if not prompt.conditions():
+        raise InvalidInput("the prompt is empty; give it a text, lyrics or a reference")
     if not left:
         raise InvalidInput(
             f"generator {info.name!r} follows only {', '.join(sorted(info.conditions))}, and the prompt has only "

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
-from rerank.audio import Audio, AudioLike, as_audio, inspect
+from rerank.audio import Audio, AudioLike, as_audio, inspect, short_fault
 from rerank.data import Candidate, Prompt, check_whole
 from rerank.errors import InvalidInput, RerankError, RewardFailed, UnreadableAudio
 from rerank.filters import Filters
@@ -23,6 +23,7 @@ from rerank.runs.stopping import Stop
 from rerank.runs.stored import load
 from rerank.runs.stream import Run
 from rerank.scoring import Rewards, not_finite
+from rerank.takes import maker_of
 
 logger = logging.getLogger("rerank")
 
@@ -48,7 +49,7 @@ def rank(
     """Rank audio made elsewhere for a prompt, or rank a run again.
 
     The options are those of `generate`. Candidate i is `audio[i]`; it has no seed. A file that cannot be read is set
-    aside; so is what a filter minds.
+    aside; so is what is shorter than 0.1 s, and what a filter minds.
 
     A run, as a `Ranking` or its folder, is ranked again for its own prompt: under other weights, filters or another rule
     nothing is scored again, and another reward model adds its axes to those that are known. With its own folder as
@@ -58,7 +59,8 @@ def rank(
     Args:
         audio: 1 to 1,024 pieces, each a path, an `Audio` or `(waveform, sample_rate)`; or a `Ranking`; or the folder of
             a run.
-        prompt: text, or a `Prompt` with all its parts; none for a run.
+        prompt: text, or a `Prompt` with all its parts; none for a run, which has its own. Without any, an axis that
+            needs one is None.
 
     Raises:
         InvalidInput: an option or the prompt cannot be used, or a piece is no audio at all.
@@ -76,15 +78,16 @@ def rank(
     pieces = _several(audio)
     check_whole("the number of audio files", len(pieces), 1, MAX_CANDIDATES)
     request = Request.checked(len(pieces), top_k, weights, rule, filters, device)
-    whole = Prompt.of("" if prompt is None else prompt, lyrics, reference)
+    whole = Prompt.of(prompt, lyrics, reference)
     with opened(output, overwrite=overwrite, made_from=[*pieces, whole.reference]) as folder:
-        rewards = resolve_rewards("auto" if reward is None else reward)
-        check_known_axes(request, rewards)
+        made_by = _maker_of(pieces)
+        rewards = resolve_rewards("auto" if reward is None else reward, made_by)
+        check_known_axes(request, rewards, whole)
         heard = [_piece(index, piece, stored=folder is not None) for index, piece in enumerate(pieces)]
         if all(candidate.audio is None for candidate in heard):
             raise UnreadableAudio((heard[0].set_aside or "").removeprefix("cannot be read: "))
         panel = Panel(load_rewards(rewards, request))
-        settings = settings_of(request, panel, whole, None)
+        settings = settings_of(request, panel, whole, None, made_by=made_by)
         run = Run(
             whole,
             settings,
@@ -100,7 +103,7 @@ def rank(
 @overload
 def score(
     audio: AudioLike,
-    prompt: str | Prompt,
+    prompt: str | Prompt | None = None,
     *,
     lyrics: str | None = None,
     reference: AudioLike | None = None,
@@ -111,7 +114,7 @@ def score(
 @overload
 def score(
     audio: list[AudioLike] | list[str] | list[Path] | list[Audio],
-    prompt: str | Prompt,
+    prompt: str | Prompt | None = None,
     *,
     lyrics: str | None = None,
     reference: AudioLike | None = None,
@@ -121,7 +124,7 @@ def score(
 ) -> list[dict[str, float | None]]: ...
 def score(
     audio: Any,
-    prompt: str | Prompt,
+    prompt: str | Prompt | None = None,
     *,
     lyrics: str | None = None,
     reference: AudioLike | None = None,
@@ -131,8 +134,9 @@ def score(
 ) -> dict[str, float | None] | list[dict[str, float | None]]:
     """Return the rewards of a piece of audio by axis; for a list of pieces, a list of them in the same order.
 
-    The options are those of `generate`. No filter looks at the audio. Of a list, a piece that cannot be read or scored
-    has None on every axis, and a warning says why; `score_each` gives the reasons.
+    The options are those of `generate`; an axis that needs a part of the prompt which is not given is None. No filter
+    looks at the audio. Of a list, a piece that cannot be read or scored, or is shorter than 0.1 s, has None on every
+    axis, and a warning says why; `score_each` gives the reasons.
 
     Raises:
         InvalidInput: an option, the prompt or a piece of audio cannot be used.
@@ -160,7 +164,7 @@ def score(
 
 def score_each(
     audio: Sequence[AudioLike],
-    prompt: str | Prompt,
+    prompt: str | Prompt | None = None,
     *,
     lyrics: str | None = None,
     reference: AudioLike | None = None,
@@ -179,9 +183,9 @@ def score_each(
     check_whole("the number of audio files", len(audio), 1, MAX_CANDIDATES)
     request = Request.checked(len(audio), None, None, None, None, device)
     whole = Prompt.of(prompt, lyrics, reference)
-    if len(audio) == 1:
-        as_audio(audio[0])  # before anything is loaded
-    panel = Panel(load_rewards(resolve_rewards(reward), request))
+    if len(audio) == 1 and isinstance(found := _readable(audio[0]), RerankError):
+        raise found  # before anything is loaded
+    panel = Panel(load_rewards(resolve_rewards(reward, _maker_of(audio)), request))
     asked = panel.asked_with(whole)
     report = Reporter(on_progress, Stop(), len(audio))
     report.begin("rewarding")
@@ -203,10 +207,13 @@ def score_each(
 
 
 def _readable(piece: AudioLike) -> Audio | RerankError:
+    """Return a piece of audio in memory, or the error that says why it cannot be judged."""
     try:
-        return as_audio(piece).loaded()
+        audio = as_audio(piece).loaded()
     except RerankError as error:
         return error
+    fault = short_fault(audio)
+    return UnreadableAudio(f"{audio.path or 'the audio'} is too short: {fault}") if fault else audio
 
 
 def _piece(index: int, piece: AudioLike, *, stored: bool) -> Candidate:
@@ -218,6 +225,13 @@ def _piece(index: int, piece: AudioLike, *, stored: bool) -> Candidate:
     except UnreadableAudio as error:
         return Candidate(index=index, seed=None, audio=None, source=source, set_aside=f"cannot be read: {error}")
     return Candidate(index=index, seed=None, audio=audio, source=source, path=None if stored else source)
+
+
+def _maker_of(pieces: Sequence[AudioLike]) -> str | None:
+    """Return the generator that made all of the pieces, where they are files of runs, which know it."""
+    paths = [piece.path if isinstance(piece, Audio) else piece for piece in pieces]
+    known = [Path(path) for path in paths if isinstance(path, str | Path)]
+    return maker_of(known) if len(known) == len(pieces) else None
 
 
 def _as_run(audio: object) -> Ranking | None:

@@ -42,12 +42,12 @@ class PromptParts:
     reference: Path | None = None
 
     def read(self) -> Prompt:
-        """Return the prompt.
+        """Return the prompt; without any part where none is written down.
 
         Raises:
             UnreadableAudio: the reference cannot be used.
         """
-        return Prompt(self.text, self.lyrics, self.reference)
+        return Prompt.of(self.text or None, self.lyrics, self.reference)
 
 
 @dataclass(frozen=True)

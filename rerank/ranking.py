@@ -86,6 +86,8 @@ class Ranking(Sequence[Candidate]):
         for candidate in self[:10]:
             rewards = ", ".join(f"{axis} {_short(reward)}" for axis, reward in candidate.rewards.items())
             lines.append(f"  {candidate.rank}. {candidate.name}: {_short(candidate.combined)} ({rewards})")
+        if self.verdict is not None:
+            lines.append(f"  verdict: {self.verdict.word} ({self.verdict.probability:.0%})")
         return "\n".join(lines) + ">"
 
     @property
@@ -193,7 +195,10 @@ class Ranking(Sequence[Candidate]):
         body = "".join(_html_row("td", row) for row in rows)
         state = "" if self.status == "done" else f" ({self.status})"
         caption = f"<caption>{escape(self.prompt.text)}{state}</caption>"
-        return f"<table>{caption}<thead>{_html_row('th', head)}</thead><tbody>{body}</tbody></table>"
+        table = f"<table>{caption}<thead>{_html_row('th', head)}</thead><tbody>{body}</tbody></table>"
+        verdict = [] if self.verdict is None else [f"verdict: {self.verdict.word} ({self.verdict.probability:.0%})"]
+        told = [*(self.best.reasons if len(self) else ()), *verdict, *self.settings.notes]
+        return table + "".join(f"<li>{escape(sentence)}</li>" for sentence in told).join(("<ul>", "</ul>"))
 
     def to_dict(self, folder: str | Path | None = None) -> dict[str, Any]:
         """Return the document of `ranking.json`, with paths relative to `folder` if one is given."""

@@ -16,6 +16,12 @@ from rerank.verdict import CLEAR, axes_of, chance, word_for
 _UNITS = {"mean": "", "zscore": ", in standard deviations", "rank": ", minus its rank"}
 """By rule: what is weighed, where it is not the reward itself."""
 
+_RULES = {
+    "zscore": "combined: the weighted mean of the rewards in standard deviations, 0 is the middle of these takes",
+    "rank": "combined: minus the weighted mean of the ranks on each axis, -1 is the first on all of them",
+}
+"""By rule: what the combined reward is, where it is no mean of rewards."""
+
 _FILTERS = {
     "not_finite": "not_finite",
     "silent": "silent",
@@ -59,7 +65,8 @@ def reasons_aside(candidate: Candidate) -> tuple[str, ...]:
 
 def scales_of(settings: Settings) -> list[str]:
     """Return what the numbers of a ranking mean, a sentence for each reward model or axis that has something to say."""
-    return [sentence for record in settings.rewards for sentence in _scales(record, axes_of(record, settings))]
+    sentences = [sentence for record in settings.rewards for sentence in _scales(record, axes_of(record, settings))]
+    return [*([_RULES[settings.rule]] if settings.rule in _RULES else []), *sentences]
 
 
 def _ahead_or_behind(place: int, ranked: Sequence[Candidate], settings: Settings) -> Iterator[str]:

@@ -153,7 +153,31 @@ def test_a_wrong_manifest_is_refused_before_any_work(command: str, manifest: str
     assert "bad.csv:3: no such audio file: takes/gone.wav" in refused(command, manifest, "bad.csv", *TOYS)
     told = refused(command, manifest, "--prompt", "mine", *TOYS)
     assert "takes/take0.wav has a prompt of its own in its manifest" in told
-    assert "the prompt is empty" in refused(command, "takes/take0.wav", *TOYS)
+    assert "the prompt is empty" in refused(command, "takes/take0.wav", "--prompt", "", *TOYS)
+
+
+@pytest.mark.parametrize("command", ["rank", "score"])
+def test_a_prompt_may_be_left_out(command: str, folder: Path) -> None:
+    result = call(command, "takes/take0.wav", "takes/take1.wav", *TOYS)
+    assert result.exit_code == 0 and result.stdout.count(".wav") == 2
+    Path("some.csv").write_text("path,prompt\ntakes/take0.wav,slow\ntakes/take1.wav,\ntakes/take2.wav,\n")
+    result = call(command, "some.csv", *TOYS, "--json")
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    if command == "rank":
+        assert [(one["prompt"]["text"], one["settings"]["n"]) for one in found["rankings"]] == [("slow", 1), ("", 2)]
+    else:
+        assert all(one["rewards"]["musicality"] for one in found["scores"])
+
+
+def test_a_ranking_without_a_prompt_is_shown_and_exported(folder: Path) -> None:
+    assert call("rank", "takes/take0.wav", "takes/take1.wav", *TOYS, "-o", "run").exit_code == 0
+    shown = call("show", "run")
+    assert shown.exit_code == 0 and "prompt" not in shown.stdout
+    assert call("export", "run", "--top", "1").exit_code == 0
+    assert call("rank", "run", "--weight", "musicality=1").exit_code == 0
+    assert "the prompt is empty" in refused("rank", "run", "--prompt", "")
+    assert "a run is ranked again for its own prompt" in refused("rank", "run", "--prompt", "slow")
 
 
 def test_what_is_missing_beside_others_is_named_at_the_end(folder: Path) -> None:

@@ -92,6 +92,10 @@ def test_an_axis_is_none_without_what_it_needs() -> None:
     def never(prompt: str, audio: Audio, lyrics: str) -> float:
         raise AssertionError("there are no lyrics to judge by")
 
+    either = Axis(meaning="how well it fits", needs_any=frozenset({"text", "lyrics"}))
+    reward = rerank.wrap_reward(judge, axes={**AXES, "fitting": either}, sample_rate=SAMPLE_RATE, conditions=parts)
+    assert score(reward, Prompt("hum"))[0]["fitting"] is not None
+    assert score(reward, Prompt.of(None))[0]["fitting"] is None
     alone = rerank.wrap_reward(never, axes={"fitting": fitting}, sample_rate=SAMPLE_RATE, conditions=parts)
     assert score(alone, Prompt("hum")) == [{"fitting": None}] * 5
 

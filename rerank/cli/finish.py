@@ -8,7 +8,7 @@ import typer
 
 from rerank.cli.console import INTERRUPTED, print_document, say
 from rerank.cli.csv_file import write_csv
-from rerank.cli.tables import print_outcomes, print_ranking
+from rerank.cli.tables import print_outcomes, print_ranking, print_why
 
 if TYPE_CHECKING:
     from rerank.ranking import Ranking
@@ -38,6 +38,7 @@ def finish(
         print_document(to_json(ranking.to_dict(folder)))
     else:
         print_ranking(ranking)
+        print_why(ranking)
         if folder is not None:
             typer.echo(f"written to {folder}")
     if ranking.status == "interrupted" and not again:

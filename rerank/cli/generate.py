@@ -133,8 +133,8 @@ def _generate_each(prompts: Path, chosen: dict[str, Any], output: str) -> "Outco
     with progress_bar() as on_progress:
 
         def generate_one(prompt: "Prompt", entry: "PromptEntry", folder: Path | None) -> "Ranking":
-            for kind in ("generator", "reward"):
-                chosen[kind] = loaded_once(kind, chosen[kind], chosen["device"])
+            chosen["generator"] = loaded_once("generator", chosen["generator"], chosen["device"])
+            chosen["reward"] = loaded_once("reward", chosen["reward"], chosen["device"], chosen["generator"].info.name)
             return rerank.generate(prompt, output=folder, on_progress=on_progress, **chosen)
 
         def show(done: int) -> None:

@@ -62,7 +62,7 @@ def rank(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Rank audio made elsewhere for a prompt, or a run again.
+    """Rank audio made elsewhere, for a prompt or as it is, or a run again.
 
     FILE may be the folder of a run: it is ranked again for its own prompt, and
     its ranking.json replaced when all is done, or DIR gets a copy. Under other
@@ -115,12 +115,14 @@ def _rank_each(groups: "dict[PromptParts, list[Take]]", chosen: dict[str, Any], 
     """Rank the takes of each prompt by themselves."""
     from rerank.manifest import PromptEntry
     from rerank.runs.many import for_each, loaded_once
+    from rerank.takes import maker_of
 
     entries = {PromptEntry(f"{number:03}", parts): found for number, (parts, found) in enumerate(groups.items(), 1)}
+    made_by = maker_of(take.path for found in groups.values() for take in found)
     with progress_bar() as on_progress:
 
         def rank_one(prompt: "Prompt", entry: PromptEntry, folder: Path | None) -> "Ranking":
-            chosen["reward"] = loaded_once("reward", chosen["reward"], chosen["device"])
+            chosen["reward"] = loaded_once("reward", chosen["reward"], chosen["device"], made_by)
             audio = [take.path for take in entries[entry]]
             top_k = chosen["top_k"] and min(chosen["top_k"], len(audio))
             return rerank.rank(audio, prompt, output=folder, on_progress=on_progress, **{**chosen, "top_k": top_k})

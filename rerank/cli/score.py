@@ -50,7 +50,9 @@ def score(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Print the rewards of audio for a prompt, without ranking or filtering.
+    """Print the rewards of audio, without ranking or filtering.
+
+    An axis that needs a prompt is empty where none is given.
 
     Files that have no rewards, or are missing, are named at the end; the exit
     status is then 1.
@@ -91,6 +93,7 @@ def _scored(
     from rerank.protocols import Progress
     from rerank.request import MAX_CANDIDATES
     from rerank.runs.many import loaded_once
+    from rerank.takes import maker_of
 
     parts = [
         (prompt, takes[start : start + MAX_CANDIDATES])
@@ -99,12 +102,12 @@ def _scored(
     ]
     several = len(parts) > 1
     if several:
-        reward = loaded_once("reward", reward, device)
+        reward = loaded_once("reward", reward, device, maker_of(take.path for _, takes in parts for take in takes))
     total, done = sum(len(takes) for _, takes in parts), 0
     for prompt, takes in parts:
         left = list(takes)
         try:
-            asked = choices.read(prompt) or ""
+            asked = choices.read(prompt)
             told = None if several else on_progress
             for result in score_each(
                 [take.path for take in takes], asked, reward=reward, device=device, on_progress=told

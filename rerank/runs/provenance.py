@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 
 from rerank import __version__
+from rerank.automatic import limits_of
 from rerank.data import Prompt
 from rerank.errors import InvalidInput
 from rerank.protocols import GeneratorInfo
@@ -34,17 +35,30 @@ def settings_of(
     generator: GeneratorInfo | None = None,
     duration: float | None = None,
     seed: int | None = None,
+    made_by: str | None = None,
 ) -> Settings:
-    """Return the settings of a run; what the user did not give is as in the stored run, if there is one."""
+    """Return the settings of a run; what the user did not give is as in the stored run, if there is one.
+
+    Args:
+        request: what the user asked for.
+        panel: the reward models.
+        prompt: of all candidates.
+        stored: the run that is gone on with, or ranked again.
+        generator: that makes candidates; None where none are made.
+        duration, seed: that it is given.
+        made_by: the generator that made the audio, by its name; None where it is not known, or not one.
+    """
     was = stored.settings if stored is not None else None
     models = [str(record["name"]) for record in panel.records]
-    request.check_axes(panel.axes, models)
+    request.check_axes(panel.axes, prompt, models)
     if request.weights is not None:
         weights = normalise_weights(request.weights, panel.axes, models)
     elif was is not None:
         weights = _with_new_axes(was.weights, panel)
     else:
         weights = panel.default_weights()
+    if stored is not None and generator is None:
+        _check_rewarded(weights, panel, stored)
     rule = request.rule or (was.rule if was and len(was.rewards) == len(panel.records) else panel.default_rule())
     kept_filters = request.filters is None and was is not None and (was.filters or generator is None)
     filters = renamed(was.filters, panel) if was and kept_filters else request.filters_on(panel.axes, models).to_dict()
@@ -62,6 +76,10 @@ def settings_of(
         }
         for part in facts["not_followed"]:
             logger.warning("generator %s does not follow %s: only the reward model gets it", generator.name, part)
+    earlier = stored if generator is None else None
+    # of reward models that were asked before, the run has said what there is to say
+    asked = {record["name"] for record in earlier.settings.rewards} if earlier else set()
+    notes = [note for info in panel.infos if info.name not in asked and (note := limits_of(info, made_by))]
     new = Settings(
         n=int(request.n),
         top_k=request.top_k or (was.top_k if was is not None and was.top_k < was.n else int(request.n)),
@@ -74,6 +92,7 @@ def settings_of(
         filters=filters,
         # what the reward models that are known do not read is only known of the run
         not_read=tuple(part for part in panel.not_read(prompt) if was is None or generator or part in was.not_read),
+        notes=tuple(dict.fromkeys((*(earlier.settings.notes if earlier else ()), *notes))),
         rerank_version=__version__,
         versions=_versions(),
         **facts,
@@ -85,6 +104,20 @@ def settings_of(
     kept = ["duration", "seed", "not_followed", "rerank_version", "versions"]
     kept += [name for name in vars(was) if name.startswith("generator")]
     return replace(new, **{name: getattr(was, name) for name in kept})
+
+
+def _check_rewarded(weights: Mapping[str, float], panel: Panel, stored: Ranking) -> None:
+    """Refuse weights of a run that is ranked again under which nothing could be ranked."""
+    known = {
+        axis for one in stored.candidates for axis, reward in panel.named(one.rewards).items() if reward is not None
+    }
+    hoped_for = known | {axis for info in panel.infos for axis in panel.named_axes(info)}
+    weighed = [axis for axis, weight in weights.items() if weight]
+    if known and not hoped_for.intersection(weighed):
+        raise InvalidInput(
+            f"no candidate of the run has a reward on {' or '.join(weighed)}; weigh another axis: "
+            f"{', '.join(sorted(known))}"
+        )
 
 
 def renamed(filters: Mapping[str, Any], panel: Panel) -> dict[str, Any]:
