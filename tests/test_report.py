@@ -339,7 +339,13 @@ def test_text_of_others_does_nothing(tmp_path: Path) -> None:
         take(0, source=Path(f"{HOSTILE}.wav"), seed=None, rewards={HOSTILE: 1.0}, faults={HOSTILE: HOSTILE}),
         take(1, seed=None, rewards={HOSTILE: 0.5}, set_aside=f"cannot be read: {HOSTILE}"),
     ]
-    record: dict[str, Any] = {**RECORD, "name": HOSTILE, "version": HOSTILE, "licence": HOSTILE, "options": {HOSTILE: HOSTILE}}
+    record: dict[str, Any] = {
+        **RECORD,
+        "name": HOSTILE,
+        "version": HOSTILE,
+        "licence": HOSTILE,
+        "options": {HOSTILE: HOSTILE},
+    }
     record["axes"] = {HOSTILE: {"meaning": HOSTILE, "weight": 1.0, "low": None, "high": None}}
     other: dict[str, Any] = {
         "weights": {HOSTILE: 1.0},
