@@ -45,7 +45,11 @@ def everything() -> Ranking:
     takes[6] = take(6, audio=None, set_aside=f"generation failed: {HOSTILE}")
     prompt = Prompt("a long story " * 60 + HOSTILE, "la la\n" * 200, notes(np.random.default_rng(99), 1.0))
     weights = {"toy.musicality": 0.25, "toy.alignment": 0.25, "another-judge.score": 0.5}
-    told: dict[str, Any] = {"notes": ("the text is not in English",), "not_followed": ("lyrics",), "generator": "x" * 80}
+    told: dict[str, Any] = {
+        "notes": ("the text is not in English",),
+        "not_followed": ("lyrics",),
+        "generator": "x" * 80,
+    }
     return ranked(count, prompt, takes, rewards=records, weights=weights, **told)
 
 
