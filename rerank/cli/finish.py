@@ -41,11 +41,22 @@ def finish(
         print_why(ranking)
         if folder is not None:
             typer.echo(f"written to {folder}")
+    if folder is not None:
+        say_stale(ranking, folder)
     if ranking.status == "interrupted" and not again:
         raise typer.Exit(INTERRUPTED)
     _ = ranking.best  # raises, with the reasons, where every candidate was set aside
     if _say_unread({"": ranking}):
         raise typer.Exit(1)
+
+
+def say_stale(ranking: "Ranking", folder: str) -> None:
+    """Say that the page in the folder of a run shows something else than the run, if it does."""
+    from rerank.report import NAME, is_stale
+
+    page = Path(folder, NAME)
+    if is_stale(ranking, page):
+        say(f"{page} shows an earlier state of this run; to make it again: rerank report {folder}")
 
 
 def finish_many(outcomes: "Outcomes", folder: str | None, as_json: bool, csv: Path | None = None) -> None:
