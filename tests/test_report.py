@@ -234,7 +234,7 @@ def test_settings_axes_licences_and_versions_stand_there(tmp_path: Path) -> None
         "how well it fits; weight 0.5",
         "torch 2.13.0",
         "rerank 0.1.0",
-        "standardised",
+        "in standard deviations",
     ):
         assert told in page.words, told
     assert "The takes may be used freely, also commercially." in page.words
@@ -485,9 +485,8 @@ def test_a_spectrogram_shows_a_tone_where_it_is(hertz: float) -> None:
     picture = Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2])))
     assert picture.size[0] == MEL_COLUMNS
     darkness = 255 - np.asarray(picture.convert("L"), float).mean(axis=1)
-    mel = lambda f: 2595 * np.log10(1 + f / 700)
-    place = (mel(hertz) - mel(30)) / (mel(16_000) - mel(30))
-    assert 1 - darkness.argmax() / len(darkness) == pytest.approx(place, abs=0.03)
+    low, place, high = (np.log(1 + f / 700) for f in (30, hertz, 16_000))
+    assert 1 - darkness.argmax() / len(darkness) == pytest.approx((place - low) / (high - low), abs=0.03)
 
 
 def test_a_quieter_take_is_paler() -> None:
@@ -675,6 +674,10 @@ def test_a_run_with_a_page_goes_on_as_without(tmp_path: Path) -> None:
     for ranking in (made(n=3, resume=True), made(n=1, overwrite=True)):
         assert path.read_bytes() == content
         assert is_stale(ranking, path)
+    done = cli("show", str(tmp_path / "run"))
+    assert done.returncode == 0 and "report.html shows an earlier state of this run" in done.stderr
+    assert cli("report", str(tmp_path / "run")).returncode == 0
+    assert not cli("show", str(tmp_path / "run")).stderr
     assert {one.name for one in (tmp_path / "run").iterdir()} == {"ranking.json", "candidates", "report.html"}
 
 

@@ -52,6 +52,8 @@ def finish(
         page = _write_page(ranking, folder)
         tell = say if as_json else typer.echo
         tell(f"page: {page.absolute().as_uri()}")
+    elif folder is not None:
+        say_stale(ranking, folder)
     if ranking.status == "interrupted" and not again:
         raise typer.Exit(INTERRUPTED)
     _ = ranking.best  # raises, with the reasons, where every candidate was set aside
@@ -65,6 +67,15 @@ def _write_page(ranking: "Ranking", folder: str | Path) -> Path:
 
     with progress_bar() as on_progress:
         return write_report(ranking, Path(folder) / NAME, on_progress=on_progress)
+
+
+def say_stale(ranking: "Ranking", folder: str) -> None:
+    """Say that the page in the folder of a run shows something else than the run, if it does."""
+    from rerank.report import NAME, is_stale
+
+    page = Path(folder, NAME)
+    if is_stale(ranking, page):
+        say(f"{page} shows an earlier state of this run; to make it again: rerank report {folder}")
 
 
 def finish_many(

@@ -38,6 +38,7 @@ class Take:
     """A take as a page shows it: numbers and durations in words, paths as seen from the page.
 
     Attributes:
+        made: whether it is called after its seed; else it is called after its file.
         length: in seconds.
         rewards: one for each axis.
         set_aside: why it is not ranked; empty where it is, or is not judged yet.
@@ -45,6 +46,7 @@ class Take:
     """
 
     index: int
+    made: bool
     name: str
     rank: int | None
     duration: str
@@ -148,6 +150,7 @@ def _take(candidate: Candidate, sound: Sound, scales: Sequence[Scale], folder: P
     bars += [bar_of(scale, candidate.rewards.get(scale.axis)) for scale in scales[1:] if candidate.rewards]
     return Take(
         index=candidate.index,
+        made=candidate.seed is not None,
         name=candidate.name,
         rank=candidate.rank,
         duration=words.seconds(audio.duration) if audio else "",

@@ -21,11 +21,12 @@ for (const sound of document.querySelectorAll("[data-sound]")) {
     show();
     if (!audio.paused) requestAnimationFrame(follow);
   };
-  const toggle = () => (audio.paused ? audio.play() : audio.pause());
   const changed = () => {
     sound.classList.toggle("sounds", !audio.paused);
     button.setAttribute("aria-label", `${audio.paused ? "Play" : "Pause"} ${sound.dataset.name}`);
   };
+  // what stops it before it began rejects the promise, and is no fault
+  const toggle = () => (audio.paused ? audio.play().catch(changed) : audio.pause());
   audio.controls = false;
   sound.querySelector(".control").hidden = place.hidden = false;
   button.addEventListener("click", toggle);
@@ -48,6 +49,9 @@ for (const sound of document.querySelectorAll("[data-sound]")) {
     follow();
   });
   audio.addEventListener("pause", changed);
+  audio.addEventListener("error", () => {
+    time.textContent = "cannot be played here";
+  });
   audio.addEventListener("ended", () => {
     audio.currentTime = 0;
     changed();

@@ -25,18 +25,6 @@ _FILTERS = {
     "duplicate": "near-duplicates: similarity to an earlier take below {:g}",
 }
 
-_RULES = {
-    "mean": "The combined reward is the mean of the axes, by their weights.",
-    "zscore": (
-        "The combined reward is the mean of the axes, by their weights, after each was standardised over the takes of this "
-        "run: 0 is their average, 1 is one standard deviation above it."
-    ),
-    "rank": (
-        "The combined reward is minus the mean rank of a take on the axes, by their weights: -1 is a take that is first on "
-        "all of them."
-    ),
-}
-
 _FREE = re.compile(r"\b(apache|mit|bsd|cc0|isc|unlicense)\b", re.IGNORECASE)
 _NOT_COMMERCIAL = re.compile(r"\bnc\b|non-?commercial|not for commercial", re.IGNORECASE)
 
@@ -189,11 +177,6 @@ def computed_of(record: Mapping[str, Any]) -> str:
     """Return on which device a reward model computed, and in which precision."""
     device, precision = record.get("device"), record.get("precision")
     return ", ".join([f"on {device}"] * bool(device) + [f"in {precision}"] * bool(precision))
-
-
-def rule_of(settings: Settings) -> str:
-    """Return how the combined reward is made."""
-    return _RULES[settings.rule]
 
 
 def filters_of(settings: Settings) -> list[str]:
