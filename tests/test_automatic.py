@@ -43,8 +43,9 @@ def test_what_synth_made_is_judged_by_what_knows_it(
     run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     ranking = rerank.load(run)
-    assert (ranking.settings.reward, ranking.settings.notes) == ("cmi-mini", ())
-    assert rerank.rank(ranking, reward="auto").settings.notes == ()
+    known = ("synth understood: slow, piano",)
+    assert (ranking.settings.reward, ranking.settings.notes) == ("cmi-mini", known)
+    assert rerank.rank(ranking, reward="auto").settings.notes == known
     files = sorted(str(path) for path in (run / "candidates").iterdir())
     again = rerank.rank(files, "slow piano")
     assert (again.settings.reward, again.settings.notes) == ("cmi-mini", ())
