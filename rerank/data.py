@@ -108,6 +108,7 @@ class Candidate:
         rank: 1 is best; None where it was set aside.
         set_aside: why it is not ranked, in plain words; None where it is ranked, or waits for its rewards.
         reasons: what speaks for and against it, one sentence each, made from numbers.
+        faults: name of a reward model that gave it no reward -> why.
         path: the file of its run that holds it, if any.
         sha256: of that file, in hexadecimal digits.
         source: the file it came from, for audio made elsewhere.
@@ -126,6 +127,7 @@ class Candidate:
     rank: int | None = None
     set_aside: str | None = None
     reasons: tuple[str, ...] = ()
+    faults: Mapping[str, str] = field(default_factory=dict)
     path: Path | None = None
     sha256: str | None = None
     source: Path | None = None
@@ -137,6 +139,13 @@ class Candidate:
     def set_aside_kind(self) -> str | None:
         """The kind of `set_aside`, as a word that code can test, such as "silent" or "failed"; None where it is None."""
         return None if self.set_aside is None else kind_of(self.set_aside)
+
+    @property
+    def name(self) -> str:
+        """What to call it: by its seed, or by the file it came from."""
+        if self.seed is not None:
+            return f"seed {self.seed}"
+        return f"candidate {self.index}" if self.source is None else self.source.name
 
     @property
     def is_removed(self) -> bool:
@@ -172,6 +181,7 @@ class Candidate:
             "rewards": dict(self.rewards),
             "combined": self.combined,
             "reasons": list(self.reasons),
+            "faults": dict(self.faults),
             "set_aside": self.set_aside,
             "set_aside_kind": self.set_aside_kind,
             "licence": self.licence,

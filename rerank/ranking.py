@@ -5,72 +5,22 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from html import escape
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, overload
 
 from rerank.audio import Audio
 from rerank.data import Candidate, Prompt, check_whole, path_text
 from rerank.errors import RerankError
 from rerank.files import as_path
+from rerank.reasons import reasons_aside, reasons_of
 from rerank.rules import Rule, best_first, by_rule, check_rule, combine, normalise_weights
 from rerank.run_folder import RunFolder
-
-Status = Literal["running", "done", "interrupted", "failed"]
+from rerank.settings import Settings, Status
+from rerank.verdict import Verdict, verdict_of
 
 _NO_AXIS = "no axis that has a weight applies to it"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What a ranking was made with; stored in `ranking.json`.
-
-    Attributes:
-        n: how many candidates were asked for.
-        top_k: how many of the best the ranking gives back.
-        duration: asked of each candidate, in seconds; None for audio made elsewhere.
-        seed: of candidate 0; candidate i has `seed + i`. None for audio made elsewhere.
-        generator: its name; None for audio made elsewhere.
-        generator_version: of its weights or its code.
-        generator_options: name -> value in force.
-        generator_device: that it computed on; empty where it did not tell.
-        reward: name of the reward model; of several, joined by commas.
-        reward_version: of its weights.
-        rewards: of each reward model `{name, version, options, encoders, device, precision}`.
-        weights: of the axes, with the sum 1.
-        rule: how the rewards become one combined reward.
-        filters: the thresholds of `rerank.filters.Filters`.
-        not_followed: the parts of the prompt that the generator does not follow.
-        not_read: the parts of the prompt that the reward model does not read.
-        notes: on what of the prompt was understood and what was not, one sentence each.
-        generator_licence: of the generator's weights.
-        reward_licence: of the reward model's weights.
-        rerank_version: of this package.
-        versions: of this package and of those that sound and numbers depend on.
-    """
-
-    n: int
-    top_k: int
-    duration: float | None = None
-    seed: int | None = None
-    generator: str | None = None
-    generator_version: str = ""
-    generator_options: Mapping[str, Any] = field(default_factory=dict)
-    generator_device: str = ""
-    reward: str
-    reward_version: str = ""
-    rewards: tuple[Mapping[str, Any], ...] = ()
-    weights: Mapping[str, float]
-    rule: Rule = "mean"
-    filters: Mapping[str, Any]
-    not_followed: tuple[str, ...] = ()
-    not_read: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    generator_licence: str | None = None
-    reward_licence: str | None = None
-    rerank_version: str
-    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -100,16 +50,22 @@ class Ranking(Sequence[Candidate]):
         known = [replace(one, set_aside=None) if one.set_aside == _NO_AXIS else one for one in known]
         scored = [one for one in known if one.set_aside is None and one.rewards]
         columns = by_rule([one.rewards for one in scored], settings.rule)
-        ranked: list[tuple[float, Candidate]] = []
-        rest = [replace(one, combined=None, rank=None) for one in known if one.set_aside is not None or not one.rewards]
-        for candidate, rewards in zip(scored, columns, strict=True):
+        ranked: list[tuple[float, int]] = []  # combined reward and place in `scored`
+        rest = [one for one in known if one.set_aside is not None or not one.rewards]
+        for place, (candidate, rewards) in enumerate(zip(scored, columns, strict=True)):
             combined = combine(rewards, settings.weights)
             if combined is None:
-                rest.append(replace(candidate, combined=None, rank=None, set_aside=_NO_AXIS))
+                rest.append(replace(candidate, set_aside=_NO_AXIS))
             else:
-                ranked.append((combined, replace(candidate, combined=combined)))
-        order = best_first([combined for combined, _ in ranked])
-        best = (replace(ranked[index][1], rank=place) for place, index in enumerate(order, start=1))
+                ranked.append((combined, place))
+        order = [ranked[index] for index in best_first([combined for combined, _ in ranked])]
+        best = [replace(scored[place], combined=combined) for combined, place in order]
+        reasons = reasons_of(best, [columns[place] for _, place in order], settings)
+        best = [
+            replace(one, rank=rank, reasons=why)
+            for rank, (one, why) in enumerate(zip(best, reasons, strict=True), start=1)
+        ]
+        rest = [replace(one, combined=None, rank=None, reasons=reasons_aside(one)) for one in rest]
         return cls(prompt, (*best, *sorted(rest, key=lambda candidate: candidate.index)), settings, status)
 
     @overload
@@ -129,8 +85,9 @@ class Ranking(Sequence[Candidate]):
         lines = [f"<Ranking for {title!r}: {ranked} ranked, {aside} set aside{state}"]
         for candidate in self[:10]:
             rewards = ", ".join(f"{axis} {_short(reward)}" for axis, reward in candidate.rewards.items())
-            name = f"seed {candidate.seed}" if candidate.seed is not None else str(candidate.path or candidate.index)
-            lines.append(f"  {candidate.rank}. {name}: {_short(candidate.combined)} ({rewards})")
+            lines.append(f"  {candidate.rank}. {candidate.name}: {_short(candidate.combined)} ({rewards})")
+        if self.verdict is not None:
+            lines.append(f"  verdict: {self.verdict.word} ({self.verdict.probability:.0%})")
         return "\n".join(lines) + ">"
 
     @property
@@ -149,6 +106,11 @@ class Ranking(Sequence[Candidate]):
     def set_aside(self) -> tuple[Candidate, ...]:
         """The candidates that are not ranked; each says why in its own `set_aside`."""
         return tuple(candidate for candidate in self.candidates if candidate.set_aside is not None)
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """How sure it is of its first against its second; None where nobody measured what a gap between them means."""
+        return verdict_of(self._ranked(), self.settings)
 
     def top(self, k: int) -> list[Candidate]:
         """Return the `k` best candidates, best first; fewer if fewer are ranked.
@@ -233,7 +195,10 @@ class Ranking(Sequence[Candidate]):
         body = "".join(_html_row("td", row) for row in rows)
         state = "" if self.status == "done" else f" ({self.status})"
         caption = f"<caption>{escape(self.prompt.text)}{state}</caption>"
-        return f"<table>{caption}<thead>{_html_row('th', head)}</thead><tbody>{body}</tbody></table>"
+        table = f"<table>{caption}<thead>{_html_row('th', head)}</thead><tbody>{body}</tbody></table>"
+        verdict = [] if self.verdict is None else [f"verdict: {self.verdict.word} ({self.verdict.probability:.0%})"]
+        told = [*(self.best.reasons if len(self) else ()), *verdict, *self.settings.notes]
+        return table + "".join(f"<li>{escape(sentence)}</li>" for sentence in told).join(("<ul>", "</ul>"))
 
     def to_dict(self, folder: str | Path | None = None) -> dict[str, Any]:
         """Return the document of `ranking.json`, with paths relative to `folder` if one is given."""
@@ -257,7 +222,7 @@ class Ranking(Sequence[Candidate]):
             "prompt": prompt,
             "settings": asdict(self.settings),
             "candidates": [candidate.to_dict(place) for candidate in self.candidates],
-            "verdict": None,
+            "verdict": None if self.verdict is None else self.verdict.to_dict(),
             "status": self.status,
         }
 
@@ -275,6 +240,12 @@ class Ranking(Sequence[Candidate]):
             stored = tuple(run.stored(one) for one in self.candidates)
             replace(self, candidates=stored).stored_in(run, complete=True)
         return run.path / "ranking.json"
+
+    def report(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write one HTML page that shows and plays the takes, and return its path; see `rerank.report.write_report`."""
+        from rerank.report import write_report
+
+        return write_report(self, path, overwrite=overwrite)
 
     def stored_in(self, run: RunFolder, *, complete: bool) -> "Ranking":
         """Write the document to the folder of its run, which takes the place of an earlier one if it is `complete`.

@@ -71,7 +71,11 @@ def test_a_run_shows_short_names_and_its_folder_once(plugged: Path) -> None:
     assert lines[0].split() == ["rank", "combined", "musicality", "alignment", "seed", "file"]
     assert [len(line.split()) for line in lines[1:4]] == [6, 6, 6]
     assert sorted(line.split()[-1] for line in lines[1:4]) == [f"00{seed}-seed{seed}.flac" for seed in range(3)]
-    assert lines[4:] == [f"files in {folder}/candidates", f"written to {folder}", ""]
+    assert lines[4] == f"files in {folder}/candidates" and lines[-2:] == [f"written to {folder}", ""]
+    best = lines[1].split()[4]
+    assert lines[5] == f"why seed {best} is first:" and lines[6].startswith("-  ") and " ahead of seed " in lines[6]
+    told = " ".join(" ".join(lines[lines.index("the numbers:") + 1 : -2]).split())
+    assert told == "- toy: nobody measured how much a gap between two takes means, so there is no verdict"
 
 
 def test_names_of_every_language_are_shown_in_full(plugged: Path) -> None:
@@ -107,7 +111,8 @@ def test_more_axes_than_fit_stand_in_more_than_one_table(plugged: Path) -> None:
     lines = on_terminal(plugged, 80, "rank", *takes("a.wav", "b.wav"), *options)
     shown_axes = [word for line in lines for word in line.split() if re.fullmatch(r"axis\d+", word)]
     assert shown_axes == [f"axis{i}" for i in range(12)]
-    assert sum("a.wav" in line for line in lines) == sum("rank" in line for line in lines) >= 2
+    tables = lines[: next(place for place, line in enumerate(lines) if line.startswith("why "))]
+    assert sum("a.wav" in line for line in tables) == sum("rank" in line for line in tables) >= 2
 
 
 def test_the_list_of_models_is_short_and_one_of_them_is_told_in_full(plugged: Path) -> None:

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from rerank.audio import Audio, read
 from rerank.data import Candidate, Prompt
 from rerank.errors import InvalidInput, OutputError, RerankError, UnknownName, UnreadableAudio
-from rerank.ranking import Ranking, Settings
+from rerank.ranking import Ranking
+from rerank.settings import Settings
 from tests.conftest import notes
 
 SETTINGS = Settings(

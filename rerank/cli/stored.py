@@ -11,7 +11,7 @@ import rerank
 from rerank.cli import choices, complete
 from rerank.cli.console import print_document, say, start_logging
 from rerank.cli.options import Json, RunName
-from rerank.cli.tables import Column, print_columns, print_index, print_ranking, shown
+from rerank.cli.tables import Column, print_columns, print_index, print_ranking, print_why, shown
 from rerank.errors import UnknownName
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def show(
         if not as_json:
             _print_settings(ranking)
             print_ranking(ranking)
+            print_why(ranking)
     if as_json:
         print_document(to_json(document))
     if verify:

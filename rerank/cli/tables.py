@@ -93,6 +93,23 @@ def print_ranking(ranking: "Ranking") -> None:
             typer.echo(f"{title}s in {names.folder}")
 
 
+def print_why(ranking: "Ranking") -> None:
+    """Print why the first is first and how sure that is, what of the prompt was not heeded, and what the numbers mean."""
+    from rerank.reasons import scales_of
+
+    told = {
+        f"why {ranking.best.name} is first" if len(ranking) else "": ranking.best.reasons if len(ranking) else (),
+        "the prompt": ranking.settings.notes,
+        "the numbers": scales_of(ranking.settings) if len(ranking) else (),
+    }
+    for title, sentences in told.items():
+        if sentences:
+            typer.echo(f"{shown(title)}:")
+            print_columns([Column("", ["-"] * len(sentences)), Column("", list(map(shown, sentences)))], titles=False)
+    if ranking.verdict is not None:
+        typer.echo(f"verdict: {ranking.verdict.word} ({ranking.verdict.probability:.0%})")
+
+
 def print_outcomes(outcomes: "Outcomes", folder: str | None) -> None:
     """Print what became of many prompts: those that were only ranked in full, those in a folder in a line each."""
     if folder is None:

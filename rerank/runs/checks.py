@@ -5,9 +5,9 @@ from typing import Any
 
 from rerank.data import Candidate, check_whole, is_number
 from rerank.filters import Filters
-from rerank.ranking import Settings
 from rerank.request import MAX_CANDIDATES
 from rerank.rules import check_rule, check_weights
+from rerank.settings import Settings
 
 _TEXTS = ("reward", "generator_version", "generator_device", "reward_version", "rerank_version")
 _TEXTS_OR_NONE = ("generator", "generator_licence", "reward_licence")
@@ -39,6 +39,25 @@ def check_settings(settings: Settings) -> None:
         _expect("a reward model", record, Mapping)
         _expect("the name of a reward model", record["name"], str)
         _expect("the options of a reward model", record.get("options", {}), Mapping)
+        _check_meaning(record)
+
+
+def _check_meaning(record: Mapping[str, Any]) -> None:
+    """Refuse what explains the rewards of a model, and is not what a run records."""
+    for axis, about in (record.get("axes") or {}).items():
+        _expect("what an axis means", about.get("meaning"), str)
+        for name in ("weight", "low", "high"):
+            _expect_number(f"{name} of {axis!r}", about.get(name))
+    _expect_number("the calibration of a reward model", record.get("calibration"))
+    norms = record.get("norms")
+    if norms is None:
+        return
+    _expect("the takes of norms", norms["takes"], str)
+    for axis, quantiles in norms["quantiles"].items():
+        _expect(f"the quantiles of {axis!r}", quantiles, list | tuple)
+        rising = all(is_number(one) for one in quantiles) and list(quantiles) == sorted(quantiles)
+        if len(quantiles) < 2 or not rising:
+            raise ValueError(f"the quantiles of {axis!r} are {quantiles!r:.40}")
 
 
 def check_prompt(prompt: Mapping[str, Any]) -> None:
@@ -74,6 +93,7 @@ def _check_candidate(candidate: Candidate, settings: Settings) -> None:
         _expect(name, getattr(candidate, name), str | None)
     _expect("truth", candidate.truth, Mapping | None)
     _expect_texts("reasons", candidate.reasons)
+    _expect_texts("faults", [*candidate.faults, *candidate.faults.values()])
     for axis, reward in candidate.rewards.items():
         _expect_number(f"the reward {axis!r}", reward)
     _expect_number("combined", candidate.combined)

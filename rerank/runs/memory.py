@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from rerank.data import Candidate, Prompt
-from rerank.ranking import Ranking, Settings, Status
+from rerank.ranking import Ranking
 from rerank.run_folder import RunFolder, without_file
+from rerank.settings import Settings, Status
 
 _SHARE = 0.1  # of the time of a run that may go into rewriting its document
 

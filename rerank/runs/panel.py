@@ -6,6 +6,7 @@
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,11 +15,11 @@ from rerank.automatic import limits_of
 from rerank.data import Prompt
 from rerank.errors import InvalidInput
 from rerank.protocols import Axis, Reward, RewardInfo
-from rerank.ranking import Settings
 from rerank.registry import Choice, known_info, load, resolve
 from rerank.request import Request
 from rerank.rules import Rule, normalise_weights
 from rerank.scoring import Rewards, Scorer
+from rerank.settings import Settings
 
 logger = logging.getLogger("rerank")
 
@@ -171,6 +172,8 @@ def _records(infos: Sequence[RewardInfo], known: Settings | None) -> tuple[Mappi
                     f"the run has rewards of {info.name!r} with {fact} {was!r}, and this one has {record[fact]!r}; "
                     "rank its files into another folder instead"
                 )
+        # what earlier documents did not record of it
+        records[info.name] = {**record, **records[info.name]}
     return tuple(records.values())
 
 
@@ -186,9 +189,16 @@ def record_of(info: RewardInfo) -> dict[str, Any]:
         "version": info.version,
         "options": dict(info.options),
         "encoders": list(info.encoders),
+        "trained_on": list(info.trained_on),
         "device": info.device,
         "precision": info.precision,
         "licence": info.licence,
+        "axes": {
+            name: {"meaning": axis.meaning, "weight": axis.weight, "low": axis.low, "high": axis.high}
+            for name, axis in info.axes.items()
+        },
+        "calibration": info.calibration,
+        "norms": None if info.norms is None else asdict(info.norms),
     }
 
 

@@ -16,11 +16,12 @@ from rerank.automatic import limits_of
 from rerank.data import Prompt
 from rerank.errors import InvalidInput
 from rerank.protocols import GeneratorInfo, Reading, RewardInfo
-from rerank.ranking import Ranking, Settings
+from rerank.ranking import Ranking
 from rerank.request import Request
 from rerank.rules import normalise_weights
 from rerank.runs.notes import on_languages, on_reading, said, unread
 from rerank.runs.panel import Panel
+from rerank.settings import Settings
 
 _LIBRARIES = ("torch", "transformers", "numpy", "scipy", "soxr")  # that make or resample sound, or judge it
 

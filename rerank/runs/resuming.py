@@ -9,7 +9,8 @@ from typing import Any
 from rerank.data import Candidate, Prompt
 from rerank.errors import InvalidInput
 from rerank.files import sha256_of
-from rerank.ranking import Ranking, Settings
+from rerank.ranking import Ranking
+from rerank.settings import Settings
 
 logger = logging.getLogger("rerank")
 

@@ -14,9 +14,10 @@ from rerank.audio import Audio, inspect
 from rerank.data import Candidate, Prompt
 from rerank.errors import InvalidInput, UnreadableAudio, one_line
 from rerank.files import as_path, sha256_of
-from rerank.ranking import Ranking, Settings, Status
+from rerank.ranking import Ranking
 from rerank.run_folder import read_document
 from rerank.runs.checks import check_candidates, check_prompt, check_settings
+from rerank.settings import Settings, Status
 
 _STATUS = ("running", "done", "interrupted", "failed")
 
@@ -124,12 +125,21 @@ def _candidate(entry: Mapping[str, Any], folder: Path) -> Candidate:
         rank=entry["rank"],
         set_aside=entry["set_aside"],
         reasons=tuple(entry.get("reasons", ())),
+        faults=_faults(entry),
         path=path,
         sha256=entry.get("sha256"),
         source=None if source is None else folder / source,
         truth=entry.get("truth"),
         licence=entry.get("licence"),
     )
+
+
+def _faults(entry: Mapping[str, Any]) -> dict[str, str]:
+    if "faults" in entry:
+        return dict(entry["faults"])
+    # the first documents of version 2 told them among the reasons only
+    parts = (reason.partition(" gave no reward: ") for reason in entry.get("reasons", ()))
+    return {name: why for name, sign, why in parts if sign}
 
 
 def _audio(entry: Mapping[str, Any], path: Path | None) -> Audio | None:

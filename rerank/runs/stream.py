@@ -20,7 +20,7 @@ from rerank.audio import Audio
 from rerank.data import Candidate, Prompt
 from rerank.errors import GenerationFailed, RerankError, RewardFailed, UnreadableAudio, one_line
 from rerank.filters import Duplicates, Filters, reward_fault, sound_fault
-from rerank.ranking import Ranking, Settings, Status
+from rerank.ranking import Ranking
 from rerank.run_folder import RunFolder
 from rerank.runs.events import Ended, Event, Made, Scored, SetAside
 from rerank.runs.memory import RunMemory
@@ -29,6 +29,7 @@ from rerank.runs.reporting import Phase, ProgressCallback, Reporter
 from rerank.runs.stopping import STOPS, CallbackFailed, Stop
 from rerank.runs.verdicts import asked_again, heard, reopened
 from rerank.scoring import Rewards, not_finite
+from rerank.settings import Settings, Status
 
 _GRACE = 0.8  # seconds in which what is finished is still scored after a stop
 
@@ -263,17 +264,18 @@ class Run:
     def _with_rewards(self, place: int, rewards: Rewards, faults: Mapping[str, str]) -> Candidate:
         """Give a candidate its rewards, or set it aside."""
         self._asked_for += 1
-        reasons = self._memory.candidates[place].reasons
         finite = {axis: _finite(reward) for axis, reward in rewards.items()}
         fault = not_finite(rewards) or reward_fault(finite, self._filters)
-        told = [f"{name} gave no reward: {why.removeprefix('reward failed: ')}" for name, why in faults.items()]
+        why = {name: text.removeprefix("reward failed: ") for name, text in faults.items()}
         if len(faults) == len(self._panel.infos):
             self._failures.append(next(iter(faults.values())))
         if faults and not finite:
-            fault = self._failures[-1] if len(faults) == 1 else f"reward failed: {'; '.join(told)}"
-        elif faults:
-            reasons = tuple(dict.fromkeys((*reasons, *told)))
-        return self._memory.update(place, rewards=finite, set_aside=fault, reasons=reasons)
+            told = "; ".join(f"{name} gave no reward: {text}" for name, text in why.items())
+            fault = self._failures[-1] if len(faults) == 1 else f"reward failed: {told}"
+            why = {}
+        asked = {info.name for info in self._panel.infos}
+        before = {name: text for name, text in self._memory.candidates[place].faults.items() if name not in asked}
+        return self._memory.update(place, rewards=finite, set_aside=fault, faults=before | why)
 
     def _check_rewarded(self) -> None:
         """Raise RewardFailed where the reward models failed on all that they were asked about."""
