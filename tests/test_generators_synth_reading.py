@@ -21,6 +21,7 @@ from rerank.generators.synth.words import Request, read_text
         ("fast-paced, at 174bpm, no drums or bass", "fast-paced|174bpm|no drums or bass", ""),
         ("without vocals, nothing but a high-quality flute", "without vocals|high-quality|flute", "nothing"),
         ("the music of this song", "", ""),
+        ("a harp\nwithout\nvocals, 95\nbpm", "harp|without vocals|95 bpm", ""),
         ("ein ruhiges Klavier", "", "ein|ruhiges|Klavier"),
         ("ゆっくりした悲しいピアノ", "", "ゆっくりした悲しいピアノ"),
         ("", "", ""),

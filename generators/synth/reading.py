@@ -98,7 +98,7 @@ def _as_written(phrase: str, text: str) -> str:
     """Return a phrase with the hyphens and the capitals that it has in the text."""
     pattern = r"[-_/\s]+".join(map(re.escape, phrase.split()))
     found = re.search(pattern, unicodedata.normalize("NFKC", text).replace("’", "'"), re.IGNORECASE)
-    return found.group() if found else phrase
+    return " ".join((found.group() if found else phrase).split())
 
 
 def _not_sung(lyrics: str) -> list[str]:

@@ -76,4 +76,5 @@ def unread(prompt: Prompt, part: str, reader: GeneratorInfo | RewardInfo) -> str
 def _listed(words: Sequence[str]) -> str:
     """Return words with commas between them, the first of many."""
     more = len(words) - _MOST_LISTED
-    return ", ".join(words) if more <= 1 else f"{', '.join(words[:_MOST_LISTED])} and {more} more"
+    plain = [" ".join(word.split()) for word in words]
+    return ", ".join(plain) if more <= 1 else f"{', '.join(plain[:_MOST_LISTED])} and {more} more"
