@@ -16,6 +16,7 @@ from rerank.rules import Rule
 from rerank.run_folder import opened
 from rerank.runs.again import rank_again
 from rerank.runs.events import EventCallback, drained
+from rerank.runs.notes import on_languages, said
 from rerank.runs.panel import Panel, RewardChoice, check_known_axes, load_rewards, resolve_rewards
 from rerank.runs.provenance import settings_of
 from rerank.runs.reporting import ProgressCallback, Reporter
@@ -186,6 +187,7 @@ def score_each(
     if len(audio) == 1 and isinstance(found := _readable(audio[0]), RerankError):
         raise found  # before anything is loaded
     panel = Panel(load_rewards(resolve_rewards(reward, _maker_of(audio)), request))
+    said(on_languages(whole, panel.infos))
     asked = panel.asked_with(whole)
     report = Reporter(on_progress, Stop(), len(audio))
     report.begin("rewarding")

@@ -44,7 +44,7 @@ def named(place: Path) -> list[tuple[Path, str]]:
 def maker_of(paths: Iterable[Path]) -> str | None:
     """Return the generator that made all of these files, as the documents of their runs say; None where it is not known."""
     places: dict[Path, list[Path]] = {}
-    for path in paths:
+    for path in map(Path, map(os.path.abspath, paths)):
         places.setdefault(path.parent.parent, []).append(path)
     makers = {_maker(place, files) for place, files in places.items()}
     return makers.pop() if len(makers) == 1 else None
@@ -53,9 +53,10 @@ def maker_of(paths: Iterable[Path]) -> str | None:
 def _maker(place: Path, files: Iterable[Path]) -> str | None:
     settings = read_object(place / "ranking.json").get("settings")
     generator = settings.get("generator") if isinstance(settings, dict) else None
+    if not isinstance(generator, str):
+        return None
     known = {os.path.realpath(path) for path, _ in named(place)}
-    of_run = all(os.path.realpath(path) in known for path in files)
-    return generator if of_run and isinstance(generator, str) else None
+    return generator if all(os.path.realpath(path) in known for path in files) else None
 
 
 def note(place: Path, path: Path, digest: str) -> None:

@@ -39,15 +39,20 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_what_synth_made_is_judged_by_what_knows_it(run: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_synth_made_is_judged_by_what_knows_it(
+    run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     ranking = rerank.load(run)
-    assert (ranking.settings.reward, ranking.settings.notes) == ("cmi-mini", ())
-    assert rerank.rank(ranking, reward="auto").settings.notes == ()
+    known = ("synth understood: slow, piano",)
+    assert (ranking.settings.reward, ranking.settings.notes) == ("cmi-mini", known)
+    assert rerank.rank(ranking, reward="auto").settings.notes == known
     files = sorted(str(path) for path in (run / "candidates").iterdir())
     again = rerank.rank(files, "slow piano")
     assert (again.settings.reward, again.settings.notes) == ("cmi-mini", ())
     assert [one.rewards for one in again] == [one.rewards for one in ranking]
     rerank.score(files, "slow piano")
+    monkeypatch.chdir(run / "candidates")
+    rerank.score(sorted(path.name for path in Path().iterdir()), "slow piano")
     assert warnings(caplog) == []
 
 

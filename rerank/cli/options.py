@@ -12,7 +12,12 @@ _RANKING, _RUN, _OUTPUT = "The ranking", "The run", "What is printed"
 
 PromptText = Annotated[
     str | None,
-    typer.Option("--prompt", help="What the music should be, in English.", metavar="TEXT", rich_help_panel=_PROMPT),
+    typer.Option(
+        "--prompt",
+        help="What the music should be, in English; may be left out.",
+        metavar="TEXT",
+        rich_help_panel=_PROMPT,
+    ),
 ]
 Lyrics = Annotated[str | None, typer.Option(help="Lyrics to be sung.", metavar="TEXT", rich_help_panel=_PROMPT)]
 LyricsFile = Annotated[
