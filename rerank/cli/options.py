@@ -197,6 +197,10 @@ Json = Annotated[
     bool,
     typer.Option("--json", help="Print exactly the JSON document to standard output.", rich_help_panel=_OUTPUT),
 ]
+Report = Annotated[
+    bool,
+    typer.Option("--report", help="Write a page to read and hear, too: DIR/report.html.", rich_help_panel=_OUTPUT),
+]
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Say what is done, one line per phase.", rich_help_panel=_OUTPUT)
 ]
