@@ -61,12 +61,13 @@ def command_of(ranking: Ranking, folder: Path) -> Command:
 
 def _in_lines(parts: Iterable[str]) -> str:
     """Return parts of a command as one that a shell reads in several lines."""
-    lines = [""]
-    for part in parts:
-        if lines[-1] and len(lines[-1]) + 1 + len(part) > _WIDTH:
+    first, *others = parts
+    lines = [first]
+    for part in others:
+        if len(lines[-1]) + 1 + len(part) > _WIDTH:
             lines.append(f"  {part}")
         else:
-            lines[-1] = f"{lines[-1]} {part}".lstrip()
+            lines[-1] += f" {part}"
     return " \\\n".join(lines)
 
 
@@ -169,7 +170,10 @@ def _pairs(kind: Kind, name: str, recorded: Mapping[str, Any], notes: list[str])
         known = {option.name: option for option in options(kind, name)}
         needs_folder = entries(kind)[name].needs_folder
     except (RerankError, KeyError):
-        notes.append(f"The {what} {name} is not installed here: whether its options have their defaults is not known.")
+        if recorded:
+            notes.append(
+                f"The {what} {name} is not installed here, so those of its options are given that were recorded."
+            )
         known, needs_folder = {option: Option(option, ..., "") for option in recorded}, False
     if needs_folder:
         notes.append(f"The {what} {name} needs its folder of weights: add --{kind}-option path=DIR.")
