@@ -77,6 +77,9 @@ _TERMS = _listed(
 _WORDS_WITH, _WORDS_WITHOUT = 3, 4
 """So many words, with and without a small one, tell a language."""
 
+_LIKELY = 0.8
+"""How likely one of the languages of a script must be to be named."""
+
 _ENGLISH_WITH, _ENGLISH_WITHOUT, _SURE = 0.06, 0.02, 0.97
 """How likely English may be, with and without a small word, and how likely another language must be without one."""
 
@@ -89,7 +92,7 @@ def foreign(text: str, languages: Collection[str]) -> str | None:
         languages: that are read; where there are none, nothing is known of it.
 
     Returns:
-        "German" and the like, or "Greek letters" where only the script is known.
+        "German" and the like, or "in Ethiopic letters" where only the script is known.
 
     >>> foreign("langsames, trauriges Klavier mit Geige", ["en"]), foreign("lo-fi bossa nova with piano", ["en"])
     ('German', None)
@@ -103,9 +106,11 @@ def foreign(text: str, languages: Collection[str]) -> str | None:
     if script == "LATIN":
         code = _latin(plain)
     elif script not in _SCRIPTS:
-        return None if script is None else f"{script.capitalize()} letters"
+        return None if script is None else f"in {script.capitalize()} letters"
     else:
         code = _likeliest(plain, _SCRIPTS[script])
+        if code is None:
+            return None if set(languages).intersection(_SCRIPTS[script]) else f"in {script.capitalize()} letters"
     return None if code is None or code in languages else NAMES[code]
 
 
@@ -140,11 +145,13 @@ def _latin(text: str) -> str | None:
     return code if sure else None
 
 
-def _likeliest(text: str, codes: Collection[str]) -> str:
+def _likeliest(text: str, codes: Collection[str]) -> str | None:
+    """Return the language of a text that is written in one of these; None where it is too short to tell."""
     if len(codes) == 1:
         return next(iter(codes))
     shares = _shares(text, codes)
-    return max(shares, key=shares.__getitem__)
+    code = max(shares, key=shares.__getitem__)
+    return code if shares[code] > _LIKELY else None
 
 
 def _shares(text: str, codes: Collection[str]) -> dict[str, float]:

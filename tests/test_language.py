@@ -84,7 +84,9 @@ def test_most_prompts_in_other_languages_are_found() -> None:
         ("缓慢悲伤的钢琴", ["en", "zh"], None),
         ("癒しの音楽", ["en", "zh"], "Japanese"),
         ("αργό λυπημένο πιάνο", ["en"], "Greek"),
-        ("ნელი სევდიანი ფორტეპიანო", ["en"], "Georgian letters"),
+        ("ნელი სევდიანი ფორტეპიანო", ["en"], "in Georgian letters"),
+        ("я люблю тебя", ["en"], "in Cyrillic letters"),  # too short to tell which language
+        ("я люблю тебя", ["ru"], None),
         ("cover of 夜に駆ける, female vocals", ["en"], None),
         ("ＬＯＵＤ　ｐｉａｎｏ", ["en"], None),
         ("fröhliche Musik mit Gitarre und Schlagzeug", ["en", "de"], None),
