@@ -61,7 +61,7 @@ def scales_of(ranking: Ranking) -> list[Scale]:
     bounds = {
         axis: about
         for record in settings.rewards
-        for axis, own in axes_of(record, settings).items()
+        for axis, own in axes_of(record, settings.rewards, settings.weights).items()
         if (about := (record.get("axes") or {}).get(own))
     }
     ranked = [one for one in ranking.candidates if one.rank is not None]

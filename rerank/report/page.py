@@ -178,7 +178,7 @@ def _reward(record: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     ]
     axes = [
         (axis, (about.get(own) or {}).get("meaning", ""), settings.weights[axis])
-        for axis, own in axes_of(record, settings).items()
+        for axis, own in axes_of(record, settings.rewards, settings.weights).items()
     ]
     return {"name": str(record["name"]), "facts": [(name, fact) for name, fact in facts if fact], "axes": axes}
 

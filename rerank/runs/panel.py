@@ -15,6 +15,7 @@ from rerank.automatic import limits_of
 from rerank.data import Prompt
 from rerank.errors import InvalidInput
 from rerank.protocols import Axis, Reward, RewardInfo
+from rerank.reasons import scales
 from rerank.registry import Choice, known_info, load, resolve
 from rerank.request import Request
 from rerank.rules import Rule, normalise_weights
@@ -95,6 +96,10 @@ class Panel:
     def default_rule(self) -> Rule:
         """Return the rule where the user gives none: the scales of several reward models differ."""
         return "zscore" if len(self.records) > 1 else "mean"
+
+    def scales(self) -> list[str]:
+        """Return what the rewards mean, a sentence each."""
+        return scales(self.records, self.axes)
 
     def not_read(self, prompt: Prompt) -> tuple[str, ...]:
         """Return the parts of the prompt that no reward model reads."""
