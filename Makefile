@@ -1,4 +1,4 @@
-# make demo    ten ranked takes for a prompt: make demo PROMPT="fast ska with trumpets"
+# make demo    ten ranked takes for a prompt and a page about them: make demo PROMPT="fast ska with trumpets"
 # make test    the tests
 # make check   everything that CI checks: format, lint, layers, types, tests and how much of the code they run
 # make format  put the code into shape
@@ -19,7 +19,7 @@ CPU_TORCH := --extra-index-url https://download.pytorch.org/whl/cpu
 .PHONY: demo test check lint types coverage format integration $(INTEGRATION)
 
 demo: $(INSTALLED)
-	$(BIN)/rerank generate "$(PROMPT)" -n 10 --duration 10
+	$(BIN)/rerank generate "$(PROMPT)" -n 10 --duration 10 --report
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -q -n auto

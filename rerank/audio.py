@@ -21,6 +21,8 @@ MIN_SAMPLE_RATE = 8_000
 MAX_SAMPLE_RATE = 192_000
 MAX_REFERENCE_DURATION = 600.0
 """Of a reference audio, in seconds."""
+MIN_DURATION = 0.1
+"""Of a reference and of a take, in seconds: in less there is nothing to hear."""
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
@@ -317,6 +319,14 @@ def as_audio(value: AudioLike, *, max_duration: float | None = None, finite: boo
     if max_duration is not None and audio.duration > max_duration:
         raise InvalidInput(_long_message("audio", audio.duration, max_duration))
     return audio
+
+
+def short_fault(audio: Audio) -> str | None:
+    """Return why audio is too short for anything to be heard in it, in words; None where it is not."""
+    # half a sample of tolerance: a duration is seldom a whole number of samples
+    if audio.frames + 0.5 >= MIN_DURATION * audio.sample_rate:
+        return None
+    return f"{audio.duration:.3f} s, at least {MIN_DURATION:g} s are needed to be judged"
 
 
 def _from_pair(value: object) -> Audio:

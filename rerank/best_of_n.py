@@ -13,11 +13,11 @@ from typing import cast
 
 from rerank.audio import AudioLike
 from rerank.data import Prompt, check_whole, is_number
-from rerank.errors import InvalidInput
+from rerank.errors import GenerationFailed, InvalidInput, RerankError, one_line
 from rerank.filters import Filters
-from rerank.protocols import Generator, GeneratorInfo
+from rerank.protocols import Generator, GeneratorInfo, Reading, ReadsPrompts
 from rerank.ranking import Ranking
-from rerank.registry import known_info, load, resolve
+from rerank.registry import known_info, load, name_of, resolve
 from rerank.request import MAX_CANDIDATES, Request
 from rerank.rules import Rule
 from rerank.run_folder import RunFolder, opened, remove_takes
@@ -107,14 +107,25 @@ def generate(
         known = known_info("generator", chosen)
         if isinstance(known, GeneratorInfo):
             _check_duration(duration, known)
-        rewards = resolve_rewards(reward)
+        rewards = resolve_rewards(reward, name_of(chosen))
         check_known_axes(request, rewards, whole)
         stored = from_document(folder.earlier, folder.path) if folder and folder.earlier is not None else None
         source = cast(Generator, load("generator", chosen, {}, offered=request.offered))
         _check_duration(duration, source.info)
         followed = _followed(whole, source.info)
+        reading = _reading(source, followed)
         panel = Panel(load_rewards(rewards, request))
-        settings = settings_of(request, panel, whole, stored, source.info, float(duration), int(seed))
+        settings = settings_of(
+            request,
+            panel,
+            whole,
+            stored,
+            source.info,
+            float(duration),
+            int(seed),
+            made_by=source.info.name,
+            reading=reading,
+        )
         if stored is not None:
             check_same(stored, whole, settings)
         earlier = intact(stored) if stored is not None else {}
@@ -160,6 +171,23 @@ def _followed(prompt: Prompt, info: GeneratorInfo) -> Prompt:
         prompt.lyrics if "lyrics" in left else None,
         prompt.reference if "reference" in left else None,
     )
+
+
+def _reading(source: Generator, prompt: Prompt) -> Reading | None:
+    """Return what the generator understands of a prompt, if it tells.
+
+    Raises:
+        GenerationFailed: it fails on that.
+    """
+    if not isinstance(source, ReadsPrompts):
+        return None
+    try:
+        return source.reading(prompt)
+    except RerankError:
+        raise
+    # a generator is anybody's code
+    except Exception as error:
+        raise GenerationFailed(f"generator {source.info.name!r} cannot read the prompt: {one_line(error)}") from error
 
 
 def _check_duration(duration: object, info: GeneratorInfo) -> None:

@@ -21,6 +21,9 @@ _MULAN_ENCODERS = ("MuQ-MuLan", "MuQ", "XLM-RoBERTa")
 _ENCODER_FILES = {"OpenMuQ/MuQ-large-msd-iter": ("config.json",), "xlm-roberta-base": ("config.json", "tokenizer.json")}
 """Small files of the encoders that MuQ-MuLan is made of."""
 
+_ENGLISH = ("en",)
+_OF_MULAN = ("en", "zh")
+
 _NOT_COMMERCIAL = "CC BY-NC 4.0 (not for commercial use)"
 _STABILITY = "Stability AI Community License (free below 1 million US$ of revenue a year)"
 
@@ -43,6 +46,7 @@ def _musicgen(name: str, gigabytes: float, *, channels: int = 1, melody: bool = 
             channels=channels,
             max_duration=30.0,
             conditions=frozenset({"text", "reference"} if melody else {"text"}),
+            languages=_ENGLISH,
             licence=_NOT_COMMERCIAL,
         ),
     )
@@ -59,6 +63,7 @@ BUILT_IN = (
             channels=2,
             max_duration=300.0,
             conditions=frozenset({"text", "lyrics", "reference"}),
+            languages=_ENGLISH,
             licence="Apache-2.0; the audio is yours",
         ),
     ),
@@ -69,7 +74,14 @@ BUILT_IN = (
         fixed={"name": "musicgen", "repository": None},
         marker='config.json:"model_type": "musicgen',
         needs_folder=True,
-        info=GeneratorInfo(name="musicgen", sample_rate=32_000, channels=1, max_duration=30.0, licence=_NOT_COMMERCIAL),
+        info=GeneratorInfo(
+            name="musicgen",
+            sample_rate=32_000,
+            channels=1,
+            max_duration=30.0,
+            languages=_ENGLISH,
+            licence=_NOT_COMMERCIAL,
+        ),
     ),
     # sizes: of the parameters in float32
     _musicgen("musicgen-small", 2.4),
@@ -99,7 +111,12 @@ BUILT_IN = (
         ),
         marker="projection_model/config.json",
         info=GeneratorInfo(
-            name="stable-audio-open-1.0", sample_rate=44_100, channels=2, max_duration=47.55, licence=_STABILITY
+            name="stable-audio-open-1.0",
+            sample_rate=44_100,
+            channels=2,
+            max_duration=47.55,
+            languages=_ENGLISH,
+            licence=_STABILITY,
         ),
     ),
     Entry(
@@ -115,7 +132,12 @@ BUILT_IN = (
         ),
         marker="model_config.json",
         info=GeneratorInfo(
-            name="stable-audio-open-small", sample_rate=44_100, channels=2, max_duration=11.88, licence=_STABILITY
+            name="stable-audio-open-small",
+            sample_rate=44_100,
+            channels=2,
+            max_duration=11.88,
+            languages=_ENGLISH,
+            licence=_STABILITY,
         ),
     ),
     Entry(
@@ -129,6 +151,7 @@ BUILT_IN = (
             sample_rate=44_100,
             channels=2,
             max_duration=380.0,
+            languages=_ENGLISH,
             licence=f"{_STABILITY}; text encoder: Gemma Terms of Use",
         ),
     ),
@@ -171,6 +194,7 @@ BUILT_IN = (
             sample_rate=16_000,
             channels=1,
             max_duration=10.24,
+            languages=_ENGLISH,
             licence="CC BY-NC-SA 4.0 (not for commercial use)",
         ),
     ),
@@ -184,6 +208,7 @@ BUILT_IN = (
             axes=_AXES,
             sample_rate=24_000,
             conditions=frozenset({"text", "lyrics", "reference"}),
+            languages=_ENGLISH,
             licence="Apache-2.0",
             trained_on=("synth",),
         ),
@@ -206,6 +231,7 @@ BUILT_IN = (
             axes=_AXES,
             sample_rate=24_000,
             conditions=frozenset({"text", "lyrics", "reference"}),
+            languages=_OF_MULAN,
             licence=_NOT_COMMERCIAL,
             encoders=_MULAN_ENCODERS,
             trained_on=("CMI-Pref-Pseudo", "CMI-Pref", "MusicEval"),
@@ -232,6 +258,7 @@ BUILT_IN = (
             },
             sample_rate=24_000,
             conditions=frozenset({"text"}),
+            languages=_OF_MULAN,
             licence=_NOT_COMMERCIAL,
             encoders=_MULAN_ENCODERS,
         ),

@@ -14,7 +14,7 @@ from typing import Any, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from rerank.audio import MAX_REFERENCE_DURATION, Audio, AudioLike, as_audio
+from rerank.audio import MAX_REFERENCE_DURATION, Audio, AudioLike, as_audio, short_fault
 from rerank.errors import InvalidInput, RerankError
 
 MAX_TEXT_LENGTH = 4_000
@@ -28,7 +28,7 @@ class Prompt:
     Args:
         text: in free English, at most 4,000 characters.
         lyrics: to be sung, at most 4,000 characters.
-        reference: audio to follow, at most 600 s: a path, an `Audio` or `(waveform, sample_rate)`.
+        reference: audio to follow, 0.1 to 600 s: a path, an `Audio` or `(waveform, sample_rate)`.
 
     Raises:
         InvalidInput: there is no text, no lyrics and no reference, or a part cannot be used.
@@ -245,9 +245,12 @@ def _check_text(name: str, text: object) -> None:
 
 def _reference(reference: AudioLike) -> Audio:
     try:
-        return as_audio(reference, max_duration=MAX_REFERENCE_DURATION)
+        audio = as_audio(reference, max_duration=MAX_REFERENCE_DURATION)
     except InvalidInput as error:
         raise type(error)(f"reference: {error}") from error
+    if fault := short_fault(audio):
+        raise InvalidInput(f"reference: {audio.path or 'the audio'} is too short: {fault}; give a longer one")
+    return audio
 
 
 def path_text(path: Path | None, folder: Path | None) -> str | None:

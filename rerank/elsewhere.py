@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
-from rerank.audio import Audio, AudioLike, as_audio, inspect
+from rerank.audio import Audio, AudioLike, as_audio, inspect, short_fault
 from rerank.data import Candidate, Prompt, check_whole
 from rerank.errors import InvalidInput, RerankError, RewardFailed, UnreadableAudio
 from rerank.filters import Filters
@@ -16,6 +16,7 @@ from rerank.rules import Rule
 from rerank.run_folder import opened
 from rerank.runs.again import rank_again
 from rerank.runs.events import EventCallback, drained
+from rerank.runs.notes import on_languages, said
 from rerank.runs.panel import Panel, RewardChoice, check_known_axes, load_rewards, resolve_rewards
 from rerank.runs.provenance import settings_of
 from rerank.runs.reporting import ProgressCallback, Reporter
@@ -23,6 +24,7 @@ from rerank.runs.stopping import Stop
 from rerank.runs.stored import load
 from rerank.runs.stream import Run
 from rerank.scoring import Rewards, not_finite
+from rerank.takes import maker_of
 
 logger = logging.getLogger("rerank")
 
@@ -48,7 +50,7 @@ def rank(
     """Rank audio made elsewhere for a prompt, or rank a run again.
 
     The options are those of `generate`. Candidate i is `audio[i]`; it has no seed. A file that cannot be read is set
-    aside; so is what a filter minds.
+    aside; so is what is shorter than 0.1 s, and what a filter minds.
 
     A run, as a `Ranking` or its folder, is ranked again for its own prompt: under other weights, filters or another rule
     nothing is scored again, and another reward model adds its axes to those that are known. With its own folder as
@@ -79,13 +81,14 @@ def rank(
     request = Request.checked(len(pieces), top_k, weights, rule, filters, device)
     whole = Prompt.of(prompt, lyrics, reference)
     with opened(output, overwrite=overwrite, made_from=[*pieces, whole.reference]) as folder:
-        rewards = resolve_rewards("auto" if reward is None else reward)
+        made_by = _maker_of(pieces)
+        rewards = resolve_rewards("auto" if reward is None else reward, made_by)
         check_known_axes(request, rewards, whole)
         heard = [_piece(index, piece, stored=folder is not None) for index, piece in enumerate(pieces)]
         if all(candidate.audio is None for candidate in heard):
             raise UnreadableAudio((heard[0].set_aside or "").removeprefix("cannot be read: "))
         panel = Panel(load_rewards(rewards, request))
-        settings = settings_of(request, panel, whole, None)
+        settings = settings_of(request, panel, whole, None, made_by=made_by)
         run = Run(
             whole,
             settings,
@@ -133,8 +136,8 @@ def score(
     """Return the rewards of a piece of audio by axis; for a list of pieces, a list of them in the same order.
 
     The options are those of `generate`; an axis that needs a part of the prompt which is not given is None. No filter
-    looks at the audio. Of a list, a piece that cannot be read or scored has None on every axis, and a warning says why;
-    `score_each` gives the reasons.
+    looks at the audio. Of a list, a piece that cannot be read or scored, or is shorter than 0.1 s, has None on every
+    axis, and a warning says why; `score_each` gives the reasons.
 
     Raises:
         InvalidInput: an option, the prompt or a piece of audio cannot be used.
@@ -181,9 +184,10 @@ def score_each(
     check_whole("the number of audio files", len(audio), 1, MAX_CANDIDATES)
     request = Request.checked(len(audio), None, None, None, None, device)
     whole = Prompt.of(prompt, lyrics, reference)
-    if len(audio) == 1:
-        as_audio(audio[0])  # before anything is loaded
-    panel = Panel(load_rewards(resolve_rewards(reward), request))
+    if len(audio) == 1 and isinstance(found := _readable(audio[0]), RerankError):
+        raise found  # before anything is loaded
+    panel = Panel(load_rewards(resolve_rewards(reward, _maker_of(audio)), request))
+    said(on_languages(whole, panel.infos))
     asked = panel.asked_with(whole)
     report = Reporter(on_progress, Stop(), len(audio))
     report.begin("rewarding")
@@ -205,10 +209,13 @@ def score_each(
 
 
 def _readable(piece: AudioLike) -> Audio | RerankError:
+    """Return a piece of audio in memory, or the error that says why it cannot be judged."""
     try:
-        return as_audio(piece).loaded()
+        audio = as_audio(piece).loaded()
     except RerankError as error:
         return error
+    fault = short_fault(audio)
+    return UnreadableAudio(f"{audio.path or 'the audio'} is too short: {fault}") if fault else audio
 
 
 def _piece(index: int, piece: AudioLike, *, stored: bool) -> Candidate:
@@ -220,6 +227,13 @@ def _piece(index: int, piece: AudioLike, *, stored: bool) -> Candidate:
     except UnreadableAudio as error:
         return Candidate(index=index, seed=None, audio=None, source=source, set_aside=f"cannot be read: {error}")
     return Candidate(index=index, seed=None, audio=audio, source=source, path=None if stored else source)
+
+
+def _maker_of(pieces: Sequence[AudioLike]) -> str | None:
+    """Return the generator that made all of the pieces, where they are files of runs, which know it."""
+    paths = [piece.path if isinstance(piece, Audio) else piece for piece in pieces]
+    known = [Path(path) for path in paths if isinstance(path, str | Path)]
+    return maker_of(known) if len(known) == len(pieces) else None
 
 
 def _as_run(audio: object) -> Ranking | None:

@@ -241,6 +241,12 @@ class Ranking(Sequence[Candidate]):
             replace(self, candidates=stored).stored_in(run, complete=True)
         return run.path / "ranking.json"
 
+    def report(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write one HTML page that shows and plays the takes, and return its path; see `rerank.report.write_report`."""
+        from rerank.report import write_report
+
+        return write_report(self, path, overwrite=overwrite)
+
     def stored_in(self, run: RunFolder, *, complete: bool) -> "Ranking":
         """Write the document to the folder of its run, which takes the place of an earlier one if it is `complete`.
 

@@ -10,37 +10,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
+from rerank import automatic
 from rerank.catalogue import BUILT_IN
 from rerank.device import check_device
-from rerank.errors import InvalidInput, RerankError, UnknownName
+from rerank.errors import InvalidInput, RerankError, UnknownName, WeightsError
 from rerank.names.entry import Entry, Kind, problem_of
 from rerank.names.installed import installed
 from rerank.names.option import Option, options_of, takes_any
 from rerank.protocols import Generator, GeneratorInfo, Reward, RewardInfo
 
 logger = logging.getLogger("rerank")
-
-
-@dataclass(frozen=True)
-class _Preference:
-    """A choice of "auto"."""
-
-    name: str
-    needs_gpu: bool
-    why: str
-
-
-_PREFERENCES: Mapping[Kind, tuple[_Preference, ...]] = {
-    "generator": (
-        _Preference("musicgen-small", needs_gpu=True, why="trained on real music; this machine has a GPU for it"),
-        _Preference("synth", needs_gpu=False, why="built in, needs no download and no GPU"),
-    ),
-    "reward": (
-        _Preference("cmi-rm", needs_gpu=True, why="the published reward model; this machine has a GPU for it"),
-        _Preference("cmi-mini", needs_gpu=False, why="built in, needs no download and no GPU"),
-    ),
-}
-"""What "auto" means: the first that this machine can run, best first."""
 
 
 def entries(kind: Kind) -> dict[str, Entry]:
@@ -90,8 +69,8 @@ def load_reward(reward: str | Path | Reward = "auto", **options: Any) -> Reward:
     """Return the reward model of that name; one that is loaded already is returned as it is.
 
     Args:
-        reward: a name that `rerank models` lists, a folder of weights, "auto" for the best this machine can run, or a
-            reward model.
+        reward: a name that `rerank models` lists, a folder of weights, a reward model, or "auto", which is here for
+            audio of which nothing is known: `cmi-rm`, which is downloaded, and `cmi-mini` where that cannot be.
         options: of that reward model, such as `device`, or `path` for a local folder of weights.
 
     Raises:
@@ -109,19 +88,22 @@ class Choice:
         name: that `rerank models` lists, a folder, or "auto".
         options: for it.
         entry: what the name stands for; None until `resolve` has found out.
+        instead: what is loaded, with a warning, where that cannot be had; only for "auto".
     """
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
     entry: Entry | None = None
+    instead: Entry | None = None
 
 
-def resolve(kind: Kind, choice: object) -> Choice | Generator | Reward:
+def resolve(kind: Kind, choice: object, *, made_by: str | None = None) -> Choice | Generator | Reward:
     """Find out what a choice stands for, and load nothing; "auto" is decided here, and says so in the log.
 
     Args:
         kind: "generator" or "reward".
         choice: a name, a folder, "auto", a `Choice`, resolved or not, or a loaded object.
+        made_by: the generator whose audio a reward model is for; None where it is not known, or not by one.
 
     Returns:
         A `Choice` with its entry, to be given to `known_info` and `load`; a loaded object as it is.
@@ -134,14 +116,22 @@ def resolve(kind: Kind, choice: object) -> Choice | Generator | Reward:
     if isinstance(choice, Choice):
         if choice.entry is not None:
             return choice
-        found = cast(Choice, resolve(kind, choice.name))
+        found = cast(Choice, resolve(kind, choice.name, made_by=made_by))
         return replace(found, options={**found.options, **choice.options})
     if isinstance(choice, str | Path):
-        return _find(kind, str(choice))
+        return _find(kind, str(choice), made_by)
     problem = problem_of(choice, kind)
     if problem:
         raise InvalidInput(f"expected a {kind} by name or as a loaded object, got {problem}")
     return cast(Generator | Reward, choice)
+
+
+def name_of(choice: Choice | Generator | Reward) -> str:
+    """Return the name of what a choice stands for (see `resolve`)."""
+    if not isinstance(choice, Choice):
+        return choice.info.name
+    assert choice.entry is not None  # it is resolved
+    return choice.entry.name
 
 
 def known_info(kind: Kind, choice: object) -> GeneratorInfo | RewardInfo | None:
@@ -189,7 +179,24 @@ def load(
         if name not in known and (name in entry.fixed or not free):
             raise UnknownName.among(f"option of {kind} {entry.name!r}:", name, known)
     taken = {name: value for name, value in (offered or {}).items() if free or name in known}
-    return entry.make(factory, {**taken, **options})
+    try:
+        return entry.make(factory, {**taken, **options})
+    except WeightsError as error:
+        if chosen.instead is None:
+            raise
+        return _load_instead(kind, chosen, options, offered, error)
+
+
+def _load_instead(
+    kind: Kind, chosen: Choice, options: Mapping[str, Any], offered: Mapping[str, Any] | None, error: WeightsError
+) -> Generator | Reward:
+    """Load what "auto" takes where its first choice cannot be had, and say so."""
+    other = Choice(chosen.name, options, chosen.instead)
+    loaded = load(kind, other, {}, offered=offered)
+    assert isinstance(loaded.info, RewardInfo)  # only of these there is another
+    limits = automatic.limits_of(loaded.info, None) or f"reward {loaded.info.name} is taken"
+    logger.warning("%s", automatic.without_published(limits, str(error)))
+    return loaded
 
 
 def options(kind: Kind, name: str | Choice) -> list[Option]:
@@ -203,11 +210,10 @@ def options(kind: Kind, name: str | Choice) -> list[Option]:
     return [option for option in options_of(entry.factory()) if option.name not in entry.fixed]
 
 
-def _find(kind: Kind, name: str) -> Choice:
+def _find(kind: Kind, name: str, made_by: str | None) -> Choice:
     known = entries(kind)
     if name == "auto":
-        # one that is built in, whatever else goes by its name
-        return Choice(name, entry=replace(known[_automatic(kind, known)], rivals=()))
+        return _automatic(kind, known, made_by)
     entry = known.get(name)
     if entry is not None:
         if entry.rivals:
@@ -227,27 +233,11 @@ def _find(kind: Kind, name: str) -> Choice:
     raise UnknownName.among(kind, name, [*known, "auto"])
 
 
-def _automatic(kind: Kind, known: Mapping[str, Entry]) -> str:
-    for preference in _PREFERENCES[kind]:
-        if preference.needs_gpu and not _has_gpu():
-            continue
-        download = known[preference.name].download
-        if download and not download.is_cached():
-            from huggingface_hub import constants
+def _automatic(kind: Kind, known: Mapping[str, Entry], made_by: str | None) -> Choice:
+    def built_in(name: str) -> Entry:
+        return replace(known[name], rivals=())  # whatever else goes by its name
 
-            if constants.HF_HUB_OFFLINE:
-                logger.info(
-                    "%s %s: passed over, it is not on this machine and the hub is offline", kind, preference.name
-                )
-                continue
-            size = f"{download.size / 1e9:.1f} GB"
-            logger.warning("%s %s is downloaded, %s; name another one to do without", kind, preference.name, size)
-        logger.info("%s %s: %s", kind, preference.name, preference.why)
-        return preference.name
-    raise RerankError(f"this machine can run no {kind} on its own; name one: {', '.join(known)}")
-
-
-def _has_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
+    if kind == "generator":
+        return Choice("auto", entry=built_in(automatic.generator(known)))
+    name, instead = automatic.reward(known, made_by)
+    return Choice("auto", entry=built_in(name), instead=built_in(instead) if instead else None)

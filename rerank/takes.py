@@ -8,7 +8,7 @@ run ends; where a process was killed, who claims the folder next finds by them w
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,24 @@ def named(place: Path) -> list[tuple[Path, str]]:
         if isinstance(path, str) and isinstance(digest, str) and is_inside(place, place / path):
             found.append((place / path, digest))
     return found
+
+
+def maker_of(paths: Iterable[Path]) -> str | None:
+    """Return the generator that made all of these files, as the documents of their runs say; None where it is not known."""
+    places: dict[Path, list[Path]] = {}
+    for path in map(Path, map(os.path.abspath, paths)):
+        places.setdefault(path.parent.parent, []).append(path)
+    makers = {_maker(place, files) for place, files in places.items()}
+    return makers.pop() if len(makers) == 1 else None
+
+
+def _maker(place: Path, files: Iterable[Path]) -> str | None:
+    settings = read_object(place / "ranking.json").get("settings")
+    generator = settings.get("generator") if isinstance(settings, dict) else None
+    if not isinstance(generator, str):
+        return None
+    known = {os.path.realpath(path) for path, _ in named(place)}
+    return generator if all(os.path.realpath(path) in known for path in files) else None
 
 
 def note(place: Path, path: Path, digest: str) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from rerank.audio import Audio
 from rerank.data import Candidate, Prompt
 from rerank.errors import ConformanceError, RewardFailed
-from rerank.protocols import Condition, Generator, GeneratorInfo, Progress, Reward, RewardInfo
+from rerank.protocols import Condition, Generator, GeneratorInfo, Progress, Reading, ReadsPrompts, Reward, RewardInfo
 from rerank.scoring import Rewards, not_finite, score_each
 
 _PARTS: frozenset[Condition] = frozenset({"text", "lyrics", "reference"})
@@ -33,7 +33,8 @@ def check_generator(generator: Generator, *, duration: float | None = None, tole
     Checked are: what `info` declares; one candidate per seed, in order, with its index, seed, sample rate, channels,
     duration and finite samples; that a candidate is the same made again, made alone and made among fewer, and another
     for another seed; that each part of a prompt changes the audio if it is declared, and nothing if it is not; that
-    progress only goes up, and that what `on_progress` raises, as on Ctrl-C, gets through and leaves the generator intact.
+    progress only goes up; that a `reading`, if there is one, is of the prompt's own parts; and that what `on_progress`
+    raises, as on Ctrl-C, gets through and leaves the generator intact.
 
     Args:
         generator: to check.
@@ -55,6 +56,8 @@ def check_generator(generator: Generator, *, duration: float | None = None, tole
     _check_seeds(generator, prompt, duration, taken, tolerance)
     if reports:
         _check_stop(generator, prompt, duration, taken[0], tolerance)
+    if isinstance(generator, ReadsPrompts):
+        _check_reading(generator.reading(prompt), prompt, generator.info)
     for part in ("text", "lyrics", "reference"):
         declared = part in generator.info.conditions
         other = _prompt(generator.info.conditions | {part}, changed=part if declared else None)
@@ -175,6 +178,16 @@ def _check_seeds(
     _require(_same(taken[2], alone[0], tolerance), f"the candidate of seed {_SEEDS[2]} differs when it is made alone")
     _require(alone[0].index == 0, f"a candidate made alone has index {alone[0].index}; expected its position in seeds")
     _require(not _same(taken[0], taken[1], tolerance), "two seeds give the same audio")
+
+
+def _check_reading(reading: Reading, prompt: Prompt, info: GeneratorInfo) -> None:
+    _require(isinstance(reading, Reading), f"reading returns a {type(reading).__name__}; expected a Reading")
+    for name in ("understood", "ignored", "not_followed"):
+        words = getattr(reading, name)
+        is_listed = isinstance(words, tuple) and all(isinstance(word, str) for word in words)
+        _require(is_listed, f"reading gives {name} as {words!r:.60}; expected a tuple of texts")
+    odd = sorted(set(reading.not_followed) - info.conditions.intersection(prompt.conditions()))
+    _require(not odd, f"reading says that it does not follow {odd}, which info.conditions or the prompt lacks")
 
 
 class _Stopped(Exception):

@@ -1,6 +1,7 @@
 """A toy generator and a toy reward model: numpy only, a few milliseconds a candidate, installed as a plugin on demand."""
 
 import logging
+import os
 import signal
 import time
 import zlib
@@ -15,6 +16,8 @@ from rerank.audio import Audio
 from rerank.data import Candidate, Prompt
 from rerank.protocols import Axis, Condition, GeneratorInfo, Progress, RewardInfo
 from rerank.threads import wait_passively
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before its library is imported, here and in the processes that tests start
 
 wait_passively()  # tests run beside each other, and start processes of their own
 

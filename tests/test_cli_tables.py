@@ -124,7 +124,14 @@ def test_the_list_of_models_is_short_and_one_of_them_is_told_in_full(plugged: Pa
     for name in (*entries("generator"), *entries("reward")):
         assert sum(line.split()[:1] == [name] for line in lines) in (1, 2)
     told = " ".join(" ".join(on_terminal(plugged, 80, "models", "cmi-rm")).split())
-    for fact in ("2.8 GB", "CC BY-NC 4.0", "text, lyrics, reference", "24000 Hz", "how good the audio is as music"):
+    for fact in (
+        "2.8 GB",
+        "CC BY-NC 4.0",
+        "text, lyrics, reference",
+        "24000 Hz",
+        "English, Chinese",
+        "how good the audio is as music",
+    ):
         assert fact in told
 
 

@@ -9,7 +9,7 @@ import pytest
 import rerank
 from rerank.audio import Audio
 from rerank.data import Prompt
-from rerank.errors import InvalidInput
+from rerank.errors import InvalidInput, UnreadableAudio
 from rerank.filters import Filters
 from rerank.protocols import Axis, Condition, Reward
 from rerank.ranking import Ranking
@@ -120,3 +120,54 @@ def test_a_run_without_a_prompt_is_stored_read_again_and_judged_again(takes: lis
     ):
         rerank.rank(tmp_path / "run", weights={"fit": 1, "rhyme": 1}, output=tmp_path / "run")
     assert len(rerank.load(tmp_path / "run")) == 3
+
+
+def tiny(samples: int) -> Audio:
+    return Audio(np.full((1, samples), 0.1, np.float32), SAMPLE_RATE)
+
+
+def test_a_take_in_which_there_is_nothing_to_hear_is_set_aside_whatever_the_filters(
+    takes: list[str], tmp_path: Path
+) -> None:
+    short = str(tiny(50).save(tmp_path / "short.wav"))
+    ranking = rerank.rank([*takes, short, tiny(1600)], reward=reward(), filters=Filters.off(), output=tmp_path / "run")
+    assert [(one.index, one.set_aside_kind) for one in ranking.set_aside] == [(3, "short")]
+    assert ranking.set_aside[0].set_aside == "short: 0.003 s, at least 0.1 s are needed to be judged"
+    assert len(ranking) == 4 and not ranking.set_aside[0].rewards
+    again = rerank.rank(tmp_path / "run", filters=Filters(), reward=reward())
+    assert [one.index for one in again.set_aside if one.set_aside_kind == "short"] == [3]
+
+
+def test_a_take_that_a_generator_broke_off_is_set_aside_whatever_the_filters(tmp_path: Path) -> None:
+    def broken_off(seed: int, audio: Audio) -> Audio:
+        return tiny(seed) if seed == 1 else audio
+
+    ranking = rerank.generate(
+        "slow",
+        n=3,
+        generator=ToyGenerator(change=broken_off),
+        reward=reward(),
+        filters=Filters.off(),
+        output=tmp_path / "run",
+    )
+    assert [(one.seed, one.set_aside_kind) for one in ranking.set_aside] == [(1, "short")]
+    assert rerank.load(tmp_path / "run").set_aside[0].audio is not None
+
+
+def test_a_short_piece_has_no_rewards_and_costs_only_itself(
+    takes: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    short = str(tiny(50).save(tmp_path / "short.wav"))
+    found = rerank.score([takes[0], short], "slow", reward=reward())
+    assert found[0]["level"] is not None and found[1]["level"] is None
+    assert f"not scored: {short} is too short: 0.003 s, at least 0.1 s are needed" in caplog.text
+    with pytest.raises(UnreadableAudio, match="the audio is too short: 0.003 s"):
+        rerank.score(tiny(50), "slow", reward="mulan")  # which is not loaded for that
+
+
+@pytest.mark.parametrize("samples", [3, 1599])
+def test_a_reference_in_which_there_is_nothing_to_hear_is_refused(samples: int, tmp_path: Path) -> None:
+    path = tiny(samples).save(tmp_path / "short.wav")
+    with pytest.raises(InvalidInput, match=rf"^reference: {path} is too short: 0\.\d+ s, at least 0\.1 s are needed"):
+        Prompt("slow", reference=path)
+    assert Prompt("slow", reference=tiny(1600)).reference is not None

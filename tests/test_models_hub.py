@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from rerank.errors import WeightsError
-from rerank.models import hub
 from rerank.models.hub import Source
+from rerank.names import entry
 
 COMMIT = "c0ffee" * 6 + "beef"
 CONTENT = b'{"size": 3}'
@@ -61,7 +61,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Non
     """Take an address for the hub, and an empty cache."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(hub, "_PATIENCE", 0.3)
+    monkeypatch.setattr(entry, "_PATIENCE", 0.3)
 
     def take(address: str) -> None:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)

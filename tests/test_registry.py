@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import rerank
-from rerank import registry
+from rerank import automatic, registry
 from rerank.catalogue import BUILT_IN
 from rerank.cli.names import print_models, print_plugins
 from rerank.errors import InvalidInput, MissingDependency, RerankError, UnknownName
@@ -193,11 +193,11 @@ def test_auto_takes_the_first_that_runs_here_and_says_so(
 ) -> None:
     install(plugged, "second", generators="big = toy_package:ToyGenerator")
     choices = (
-        registry._Preference("big", needs_gpu=True, why="a GPU is here"),
-        registry._Preference("toy", needs_gpu=False, why="needs nothing"),
+        automatic._Preference("big", needs_gpu=True, why="a GPU is here"),
+        automatic._Preference("toy", needs_gpu=False, why="needs nothing"),
     )
-    monkeypatch.setattr(registry, "_PREFERENCES", {"generator": choices})
-    monkeypatch.setattr(registry, "_has_gpu", lambda: gpu)
+    monkeypatch.setattr(automatic, "_GENERATORS", choices)
+    monkeypatch.setattr(automatic, "_has_gpu", lambda: gpu)
     with caplog.at_level(logging.INFO, "rerank"):
         load_generator("auto")
     assert [record.message.split(":")[0] for record in caplog.records] == [f"generator {expected}"]
@@ -255,9 +255,8 @@ def test_every_option_of_what_is_built_in_says_what_it_means(kind: Kind, name: s
 
 def test_auto_prefers_only_what_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RERANK_PLUGINS", "")
-    kinds: tuple[Kind, ...] = ("generator", "reward")
-    for kind in kinds:
-        assert {preference.name for preference in registry._PREFERENCES[kind]} <= set(entries(kind))
+    assert {preference.name for preference in automatic._GENERATORS} <= set(entries("generator"))
+    assert {automatic.PUBLISHED, automatic.SMALL} <= set(entries("reward"))
 
 
 def test_what_is_listed_is_what_is_loaded() -> None:

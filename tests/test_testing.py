@@ -11,7 +11,7 @@ import pytest
 from rerank.audio import Audio
 from rerank.data import Candidate, Prompt
 from rerank.errors import ConformanceError
-from rerank.protocols import Axis, Progress, RewardInfo
+from rerank.protocols import Axis, Progress, Reading, RewardInfo
 from rerank.testing import check_generator, check_reward
 from tests.conftest import ToyGenerator, ToyReward
 
@@ -205,3 +205,20 @@ class _Rough(ToyReward):
 def test_a_reward_model_that_breaks_a_promise_is_caught(reward: ToyReward, message: str) -> None:
     with pytest.raises(ConformanceError, match=message):
         check_reward(reward)
+
+
+@pytest.mark.parametrize(
+    ("reading", "told"),
+    [
+        (None, "reading returns a NoneType"),
+        (Reading(understood=["slow"]), "reading gives understood as"),  # type: ignore[arg-type]
+        (Reading(not_followed=("reference",)), "does not follow .'reference'., which info.conditions or the prompt"),
+    ],
+)
+def test_a_reading_that_is_none_is_caught(reading: Any, told: str) -> None:
+    class Teller(ToyGenerator):
+        def reading(self, prompt: Prompt) -> Any:
+            return reading
+
+    with pytest.raises(ConformanceError, match=told):
+        check_generator(Teller())

@@ -5,6 +5,7 @@ craft, and records both as its *truth*. So the best of its candidates is known, 
 measured without listeners.
 
     words     what the prompt asks            compose   the notes
+    reading   which of its words say so
     listen    what a reference sounds like    faults    what goes wrong in playing and sound
     sampling  what this seed makes of it      mix       instruments, voice, drums -> stereo
     truth     how far it met the prompt and how well it is made
@@ -24,10 +25,11 @@ from rerank.generators.synth import effects, faults, mix, truth
 from rerank.generators.synth.compose import compose, sung
 from rerank.generators.synth.instruments import SAMPLE_RATE
 from rerank.generators.synth.listen import brightness, listen
+from rerank.generators.synth.reading import reading_of
 from rerank.generators.synth.sampling import draw
 from rerank.generators.synth.voice import vowels_of
 from rerank.generators.synth.words import Request, read_text
-from rerank.protocols import Progress
+from rerank.protocols import Progress, Reading
 
 VERSION = "1"
 """Of the sound: raised by one with every change after which a seed makes other audio."""
@@ -43,6 +45,10 @@ class Synth:
     def __init__(self, *, flawless: bool = False) -> None:
         self.flawless = flawless
         self.info = replace(generator_info("synth"), version=VERSION, options={"flawless": flawless})
+
+    def reading(self, prompt: Prompt) -> Reading:
+        """Return what it understands of a prompt; see `rerank.protocols.ReadsPrompts`."""
+        return reading_of(prompt)
 
     def generate(
         self,

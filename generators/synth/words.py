@@ -140,9 +140,37 @@ def _scanner() -> re.Pattern[str]:
     return re.compile(r"(?<![\w'])(?:" + "|".join(re.escape(phrase) for phrase in phrases) + r")(?![\w'])")
 
 
-def _plain(text: str) -> str:
+def plain_text(text: str) -> str:
+    """Return a text as phrases are looked for in it: without hyphens and the like."""
     text = unicodedata.normalize("NFKC", text).replace("’", "'")
     return re.sub(r"[-_/]+", " ", text)
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """A known phrase in a text, or a number, that stands for one wish or several.
+
+    Attributes:
+        start, end: where it is in the plain text, in characters.
+        ruled_out: where the words begin that rule it out, such as "no"; None where it is wished for.
+        sets: attributes and what they become.
+    """
+
+    start: int
+    end: int
+    ruled_out: int | None
+    sets: tuple[tuple[str, object], ...]
+
+
+def phrases_of(lowered: str) -> list[Phrase]:
+    """Return the longest known phrases of a plain text in small letters, in their order."""
+    found = []
+    for match in _scanner().finditer(lowered):
+        before = lowered[max(0, match.start() - 40) : match.start()]
+        negation = _NEGATION.search(before) or _NEGATED_LIST.search(before)
+        ruled_out = match.start() - len(before) + negation.start() if negation else None
+        found.append(Phrase(*match.span(), ruled_out, tuple(_lexicon()[match.group()])))
+    return found
 
 
 def read_text(text: str) -> Request:
@@ -152,30 +180,28 @@ def read_text(text: str) -> Request:
     >>> request.tempo, request.key, request.mode, request.instruments, sorted(request.excluded)
     ((55, 82), 2, 'minor', ('piano', 'strings'), ['acoustic kit', 'electronic kit', 'hand percussion'])
     """
-    plain = _plain(text)
+    plain = plain_text(text)
     lowered = plain.lower()
     found: dict[str, list[object]] = {}
     excluded: set[str] = set()
     voice_excluded = False
-    for match in _scanner().finditer(lowered):
-        before = lowered[max(0, match.start() - 40) : match.start()]
-        negated = bool(_NEGATION.search(before) or _NEGATED_LIST.search(before))
-        for attribute, value in _lexicon()[match.group()]:
-            if not negated:
+    for phrase in phrases_of(lowered):
+        for attribute, value in phrase.sets:
+            if phrase.ruled_out is None:
                 found.setdefault(attribute, []).append(value)
             elif attribute in ("instrument", "guitar"):
-                excluded.update(_meant(match.group(), str(value)))
+                excluded.update(_meant(lowered[phrase.start : phrase.end], str(value)))
             elif attribute == "voice" and value != "none":
                 voice_excluded = True
     genre = _most_common(found.get("genre"))
     instruments = _instruments(found, genre)
-    key, mode = _key_of(plain)
+    key, mode, _ = key_of(plain)
     if mode is None:
         mode = cast(Mode | None, _most_common(found.get("mode")))
     moods = [MOODS[str(name)] for name in found.get("mood", [])]
     mood = (sum(m[0] for m in moods) / len(moods), sum(m[1] for m in moods) / len(moods)) if moods else None
     return Request(
-        tempo=_tempo_of(lowered, found),
+        tempo=number_of(lowered)[0] or cast(tuple[float, float] | None, (found.get("tempo") or [None])[0]),
         key=key,
         mode=mode,
         mood=mood,
@@ -232,16 +258,17 @@ def _voice_of(found: dict[str, list[object]]) -> Voice | None:
     return "any" if named else None
 
 
-def _tempo_of(lowered: str, found: dict[str, list[object]]) -> tuple[float, float] | None:
+def number_of(lowered: str) -> tuple[tuple[float, float] | None, tuple[int, int] | None]:
+    """Return the tempo that a text gives as a number, and where; None where it gives none that can be played."""
     for match in _BPM.finditer(lowered):
         tempo = float(match.group(1) or match.group(2))
         if SLOWEST <= tempo <= FASTEST:
-            return (tempo, tempo)
-    ranges = found.get("tempo")
-    return cast(tuple[float, float], ranges[0]) if ranges else None
+            return (tempo, tempo), match.span()
+    return None, None
 
 
-def _key_of(plain: str) -> tuple[int | None, Mode | None]:
+def key_of(plain: str) -> tuple[int | None, Mode | None, tuple[int, int] | None]:
+    """Return the key and the mode that a text names, and where; None where it names none."""
     for match in _KEY.finditer(plain):
         mode: Mode | None = None
         if match["mode"]:
@@ -256,5 +283,5 @@ def _key_of(plain: str) -> tuple[int | None, Mode | None]:
             continue  # "A minor key" at the start of a sentence is an article
         pitch_class = _PITCH_CLASSES[(match["named"] or match["said"]).lower()]
         sign = {"sharp": 1, "#": 1, "♯": 1, "flat": -1, "♭": -1, "b": -1}.get(match["sign"] or "", 0)
-        return (pitch_class + sign) % 12, mode
-    return None, None
+        return (pitch_class + sign) % 12, mode, match.span()
+    return None, None, None

@@ -22,6 +22,8 @@ _MAX_LYRICS_BYTES = 64 * 1024  # more than the longest lyrics take
 
 _DOCUMENTS = ("ranking.json", "index.json")
 
+_NAMELESS = "name the reward model that the options are for: --reward NAME"
+
 _SWITCHES = {"true": True, "on": True, "false": False, "off": False}
 
 _PAIRS = {
@@ -125,7 +127,7 @@ def rewards(
     """
     if not names and default is None:
         if path or cache or options:
-            raise typer.BadParameter("name the reward model that the options are for: --reward NAME")
+            raise typer.BadParameter(_NAMELESS)
         return None
     given = list(names or [str(default)])
     for name in given:
@@ -145,6 +147,8 @@ def rewards(
         if option in texts[given[0]]:
             raise typer.BadParameter(f"give --reward-{option} or --reward-option {option}=..., not both")
         texts[given[0]][option] = str(place)
+    if texts.get("auto"):  # which is not decided before it is known who made the audio
+        raise typer.BadParameter(_NAMELESS)
     chosen = [_with_options("reward", name, texts[name]) for name in given]
     return chosen if len(chosen) > 1 else chosen[0]
 

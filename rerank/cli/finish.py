@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from rerank.cli.console import INTERRUPTED, print_document, say
+from rerank.cli.console import INTERRUPTED, print_document, progress_bar, say
 from rerank.cli.csv_file import write_csv
 from rerank.cli.tables import print_outcomes, print_ranking, print_why
 
@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
 
 def finish(
-    ranking: "Ranking", folder: str | None, as_json: bool, csv: Path | None = None, *, again: bool = False
+    ranking: "Ranking",
+    folder: str | None,
+    as_json: bool,
+    csv: Path | None = None,
+    *,
+    report: bool = False,
+    again: bool = False,
 ) -> None:
     """Print a ranking, which is in `folder` if it was written, and leave with the exit status it deserves.
 
@@ -25,6 +31,7 @@ def finish(
         folder: of its run.
         as_json: whether the document is printed.
         csv: the file for a table.
+        report: whether to write a page too.
         again: whether it is of a run that was there: that this was stopped once is then nothing to complain about.
     """
     from rerank.run_folder import to_json
@@ -41,6 +48,12 @@ def finish(
         print_why(ranking)
         if folder is not None:
             typer.echo(f"written to {folder}")
+    if report and folder is not None:
+        page = _write_page(ranking, folder)
+        tell = say if as_json else typer.echo
+        tell(f"page: {page.absolute().as_uri()}")
+    elif folder is not None:
+        say_stale(ranking, folder)
     if ranking.status == "interrupted" and not again:
         raise typer.Exit(INTERRUPTED)
     _ = ranking.best  # raises, with the reasons, where every candidate was set aside
@@ -48,7 +61,26 @@ def finish(
         raise typer.Exit(1)
 
 
-def finish_many(outcomes: "Outcomes", folder: str | None, as_json: bool, csv: Path | None = None) -> None:
+def _write_page(ranking: "Ranking", folder: str | Path) -> Path:
+    """Write the page about a run to its folder, and return its path."""
+    from rerank.report import NAME, write_report
+
+    with progress_bar() as on_progress:
+        return write_report(ranking, Path(folder) / NAME, on_progress=on_progress)
+
+
+def say_stale(ranking: "Ranking", folder: str) -> None:
+    """Say that the page in the folder of a run shows something else than the run, if it does."""
+    from rerank.report import NAME, is_stale
+
+    page = Path(folder, NAME)
+    if is_stale(ranking, page):
+        say(f"{page} shows an earlier state of this run; to make it again: rerank report {folder}")
+
+
+def finish_many(
+    outcomes: "Outcomes", folder: str | None, as_json: bool, csv: Path | None = None, *, report: bool = False
+) -> None:
     """Print what became of many prompts, and leave with the exit status it deserves."""
     from rerank.run_folder import to_json
 
@@ -60,6 +92,9 @@ def finish_many(outcomes: "Outcomes", folder: str | None, as_json: bool, csv: Pa
         print_document(to_json({"rankings": [one.to_dict() for one in rankings.values()]}))
     else:
         print_outcomes(outcomes, folder)
+    if report and folder is not None:
+        for name, ranking in rankings.items():
+            _write_page(ranking, Path(folder) / name)
     for outcome in outcomes.each:
         if outcome.error is not None:
             say(f"error: {outcome.entry.id}: {outcome.error}")

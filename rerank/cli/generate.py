@@ -27,6 +27,7 @@ from rerank.cli.options import (
     Overwrite,
     Prompts,
     Reference,
+    Report,
     Resume,
     RewardCache,
     RewardNames,
@@ -81,6 +82,7 @@ def generate(
     overwrite: Overwrite = False,
     resume: Resume = False,
     keep: Keep = None,
+    report: Report = False,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -111,7 +113,7 @@ def generate(
         "keep": keep,
     }
     if prompts is not None:
-        finish_many(_generate_each(prompts, chosen, str(output)), output, as_json)
+        finish_many(_generate_each(prompts, chosen, str(output)), output, as_json, report=report)
         return
     words = choices.lyrics(lyrics, lyrics_file)
     with _folder(output, prompt, seed) as folder, progress_bar() as on_progress:
@@ -120,7 +122,7 @@ def generate(
         )
     if as_json and output is None:
         say(f"written to {folder}")
-    finish(ranking, folder, as_json)
+    finish(ranking, folder, as_json, report=report)
 
 
 def _generate_each(prompts: Path, chosen: dict[str, Any], output: str) -> "Outcomes":
@@ -133,8 +135,8 @@ def _generate_each(prompts: Path, chosen: dict[str, Any], output: str) -> "Outco
     with progress_bar() as on_progress:
 
         def generate_one(prompt: "Prompt", entry: "PromptEntry", folder: Path | None) -> "Ranking":
-            for kind in ("generator", "reward"):
-                chosen[kind] = loaded_once(kind, chosen[kind], chosen["device"])
+            chosen["generator"] = loaded_once("generator", chosen["generator"], chosen["device"])
+            chosen["reward"] = loaded_once("reward", chosen["reward"], chosen["device"], chosen["generator"].info.name)
             return rerank.generate(prompt, output=folder, on_progress=on_progress, **chosen)
 
         def show(done: int) -> None:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from rerank.names.entry import Entry
     from rerank.protocols import Axis, GeneratorInfo, RewardInfo
 
+_PARTS = ("text", "lyrics", "reference")
+
 _UNKNOWN = "unknown until it is loaded"
 
 
@@ -111,6 +113,7 @@ def _columns(title: str, entries: "Sequence[Entry]", *, full: bool = False) -> l
 
 def _print_details(entry: "Entry") -> None:
     """Print all that is known of a name without loading it."""
+    from rerank.language import NAMES
     from rerank.protocols import GeneratorInfo, RewardInfo
 
     info = entry.info
@@ -123,6 +126,8 @@ def _print_details(entry: "Entry") -> None:
         facts |= {"follows": _parts(info), "audio": _audio(info)}
     elif isinstance(info, RewardInfo):
         facts |= {"reads": _parts(info), "listens at": f"{info.sample_rate} Hz"}
+    if info is not None and info.languages:
+        facts["text in"] = ", ".join(NAMES.get(code, code) for code in info.languages)
     typer.echo(f"{entry.name}, a {'generator' if entry.kind == 'generator' else 'reward model'}")
     print_columns([Column("", [f"  {name}" for name in facts]), Column("", list(facts.values()))], titles=False)
     if isinstance(info, RewardInfo):
@@ -164,8 +169,8 @@ def _default(value: object) -> str:
 
 
 def _axis(axis: "Axis") -> str:
-    needs = f"; needs {' and '.join(sorted(axis.needs))}" if axis.needs else ""
-    return f"{axis.meaning}{needs}"
+    parts = " and ".join(sorted(axis.needs)) or " or ".join(sorted(axis.needs_any, key=_PARTS.index))
+    return f"{axis.meaning}; needs {parts}" if parts else axis.meaning
 
 
 def _audio(info: "GeneratorInfo") -> str:
@@ -179,7 +184,7 @@ def _licence(entry: "Entry") -> str:
 
 def _parts(info: "GeneratorInfo | RewardInfo | None") -> str:
     conditions: frozenset[Any] = frozenset() if info is None else info.conditions
-    return ", ".join(part for part in ("text", "lyrics", "reference") if part in conditions) or "?"
+    return ", ".join(part for part in _PARTS if part in conditions) or "?"
 
 
 def _weights(entry: "Entry", *, told: bool = False) -> str:

@@ -12,7 +12,12 @@ _RANKING, _RUN, _OUTPUT = "The ranking", "The run", "What is printed"
 
 PromptText = Annotated[
     str | None,
-    typer.Option("--prompt", help="What the music should be, in English.", metavar="TEXT", rich_help_panel=_PROMPT),
+    typer.Option(
+        "--prompt",
+        help="What the music should be, in English; may be left out.",
+        metavar="TEXT",
+        rich_help_panel=_PROMPT,
+    ),
 ]
 Lyrics = Annotated[str | None, typer.Option(help="Lyrics to be sung.", metavar="TEXT", rich_help_panel=_PROMPT)]
 LyricsFile = Annotated[
@@ -196,6 +201,10 @@ Csv = Annotated[
 Json = Annotated[
     bool,
     typer.Option("--json", help="Print exactly the JSON document to standard output.", rich_help_panel=_OUTPUT),
+]
+Report = Annotated[
+    bool,
+    typer.Option("--report", help="Write a page to read and hear, too: DIR/report.html.", rich_help_panel=_OUTPUT),
 ]
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Say what is done, one line per phase.", rich_help_panel=_OUTPUT)

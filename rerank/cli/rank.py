@@ -22,6 +22,7 @@ from rerank.cli.options import (
     Overwrite,
     PromptText,
     Reference,
+    Report,
     RewardCache,
     RewardNames,
     RewardOptions,
@@ -59,6 +60,7 @@ def rank(
     output: Annotated[str | None, options.output("Folder to write the run to; none by default.")] = None,
     overwrite: Overwrite = False,
     csv: Csv = None,
+    report: Report = False,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -82,6 +84,8 @@ def rank(
     is_run = len(files) == 1 and os.path.isfile(os.path.join(run, "ranking.json"))
     default = None if is_run else "auto"
     place = run if is_run and output is None else output
+    if report and place is None:
+        raise typer.BadParameter("--report needs -o DIR: the page belongs to a run")
     chosen: dict[str, Any] = {
         "reward": choices.rewards(reward, reward_path, reward_cache, reward_option, default=default),
         "weights": choices.weights(weight),
@@ -94,7 +98,7 @@ def rank(
     parts = choices.prompt(prompt, choices.lyrics(lyrics, lyrics_file), reference)
     groups = {} if is_run else by_prompt(takes(files), parts)
     if len(groups) > 1:
-        finish_many(_rank_each(groups, chosen, output), output, as_json, csv)
+        finish_many(_rank_each(groups, chosen, output), output, as_json, csv, report=report)
         return
     asked, audio = (
         (parts, run) if is_run else next((one, [take.path for take in found]) for one, found in groups.items())
@@ -108,19 +112,21 @@ def rank(
         gained = ", and rewards that are new" if output is None else ""
         say(f"error: interrupted; {run} keeps the ranking that it had{gained}")
         raise typer.Exit(INTERRUPTED) from error
-    finish(ranking, place, as_json, csv, again=is_run)
+    finish(ranking, place, as_json, csv, report=report, again=is_run)
 
 
 def _rank_each(groups: "dict[PromptParts, list[Take]]", chosen: dict[str, Any], output: str | None) -> "Outcomes":
     """Rank the takes of each prompt by themselves."""
     from rerank.manifest import PromptEntry
     from rerank.runs.many import for_each, loaded_once
+    from rerank.takes import maker_of
 
     entries = {PromptEntry(f"{number:03}", parts): found for number, (parts, found) in enumerate(groups.items(), 1)}
+    made_by = maker_of(take.path for found in groups.values() for take in found)
     with progress_bar() as on_progress:
 
         def rank_one(prompt: "Prompt", entry: PromptEntry, folder: Path | None) -> "Ranking":
-            chosen["reward"] = loaded_once("reward", chosen["reward"], chosen["device"])
+            chosen["reward"] = loaded_once("reward", chosen["reward"], chosen["device"], made_by)
             audio = [take.path for take in entries[entry]]
             top_k = chosen["top_k"] and min(chosen["top_k"], len(audio))
             return rerank.rank(audio, prompt, output=folder, on_progress=on_progress, **{**chosen, "top_k": top_k})

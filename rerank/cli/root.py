@@ -17,6 +17,7 @@ from rerank.cli.console import INTERRUPTED, streams_checked
 from rerank.cli.generate import generate
 from rerank.cli.names import models, plugins
 from rerank.cli.rank import rank
+from rerank.cli.report import report
 from rerank.cli.research import eval_app, train_app
 from rerank.cli.score import score
 from rerank.cli.stored import export, show
@@ -40,7 +41,7 @@ def root(
         raise typer.Exit
 
 
-for _command in (generate, rank, score, show, export, models, plugins):
+for _command in (generate, rank, score, show, export, report, models, plugins):
     app.command()(_command)
 app.add_typer(train_app, name="train")
 app.add_typer(eval_app, name="eval")

@@ -93,6 +93,7 @@ def _scored(
     from rerank.protocols import Progress
     from rerank.request import MAX_CANDIDATES
     from rerank.runs.many import loaded_once
+    from rerank.takes import maker_of
 
     parts = [
         (prompt, takes[start : start + MAX_CANDIDATES])
@@ -101,7 +102,7 @@ def _scored(
     ]
     several = len(parts) > 1
     if several:
-        reward = loaded_once("reward", reward, device)
+        reward = loaded_once("reward", reward, device, maker_of(take.path for _, takes in parts for take in takes))
     total, done = sum(len(takes) for _, takes in parts), 0
     for prompt, takes in parts:
         left = list(takes)

@@ -10,6 +10,7 @@ import typer
 import rerank
 from rerank.cli import choices, complete
 from rerank.cli.console import print_document, say, start_logging
+from rerank.cli.finish import say_stale
 from rerank.cli.options import Json, RunName
 from rerank.cli.tables import Column, print_columns, print_index, print_ranking, print_why, shown
 from rerank.errors import UnknownName
@@ -40,6 +41,7 @@ def show(
     else:
         ranking = rerank.load(run)
         document, runs = ranking.to_dict(run), [run]
+        say_stale(ranking, run)
         if not as_json:
             _print_settings(ranking)
             print_ranking(ranking)

@@ -26,6 +26,7 @@ _FLAC_MAX_CHANNELS = 8
 _FLAC_ONE = 2**23
 """Full scale of 24-bit integers."""
 _VORBIS_MAX_RATE = 200_000  # the library crashes beyond it
+_MPEG_1 = 32_000  # Hz: from here on MP3 has other bit rates than below
 _UNKNOWN_LENGTH = 0x7FFF_0000  # from here on, the length in a WAV header is what a program writes that cannot know it
 _UNKNOWN_FRAMES = 2**62  # likewise in the answer of the library
 _SYSTEM_ERROR = 2  # of libsndfile: the system refused to write
@@ -83,7 +84,7 @@ def opened(path: Path) -> Iterator[AudioFile]:
         raise UnreadableAudio(f"cannot read {path} as audio ({reason}); give a WAV, FLAC, MP3 or OGG file") from error
 
 
-def encode(waveform: Waveform, sample_rate: int, suffix: str, name: str | Path) -> bytes:
+def encode(waveform: Waveform, sample_rate: int, suffix: str, name: str | Path, *, bitrate: int | None = None) -> bytes:
     """Return the content of an audio file.
 
     Args:
@@ -91,6 +92,7 @@ def encode(waveform: Waveform, sample_rate: int, suffix: str, name: str | Path) 
         sample_rate: in Hz.
         suffix: of the format: ".wav", ".flac", ".ogg" or ".mp3".
         name: of the audio or the file, for messages.
+        bitrate: of an MP3, in kbit/s, constant; what the library chooses by default.
 
     Raises:
         InvalidInput: the suffix is another one, the format cannot hold this audio, or samples are not finite and the
@@ -108,7 +110,7 @@ def encode(waveform: Waveform, sample_rate: int, suffix: str, name: str | Path) 
         peak = float(np.abs(waveform).max())
         logger.warning("%s: %d samples beyond full scale (peak %.3f) are clamped; .wav holds them", name, over, peak)
     samples = flac_levels(waveform) << 8 if suffix == ".flac" else waveform.clip(-1, 1)
-    return _encode_by_codec(np.ascontiguousarray(samples.T), sample_rate, suffix, name)
+    return _encode_by_codec(np.ascontiguousarray(samples.T), sample_rate, suffix, name, bitrate)
 
 
 def flac_holds(waveform: Waveform, sample_rate: int) -> bool:
@@ -192,7 +194,9 @@ def _encode_wav(waveform: Waveform, sample_rate: int) -> bytes:
     return buffer.getvalue()
 
 
-def _encode_by_codec(samples: NDArray[Any], sample_rate: int, suffix: str, name: str | Path) -> bytes:
+def _encode_by_codec(
+    samples: NDArray[Any], sample_rate: int, suffix: str, name: str | Path, bitrate: int | None
+) -> bytes:
     """Return the content of a FLAC, OGG or MP3 file.
 
     Shape:
@@ -216,7 +220,9 @@ def _encode_by_codec(samples: NDArray[Any], sample_rate: int, suffix: str, name:
         with _nameless_file() as file:
             try:
                 parameters = (sample_rate, channels, encoding, None, container)
-                with soundfile.SoundFile(file.fileno(), "w", *parameters, closefd=False) as sound:
+                with soundfile.SoundFile(
+                    file.fileno(), "w", *parameters, closefd=False, **_constant(bitrate, sample_rate)
+                ) as sound:
                     sound.write(samples)
             except soundfile.SoundFileError as error:
                 failure = error
@@ -232,6 +238,14 @@ def _encode_by_codec(samples: NDArray[Any], sample_rate: int, suffix: str, name:
             return file.readall()
     except OSError as error:
         raise cannot_write(Path(name), error) from error
+
+
+def _constant(bitrate: int | None, sample_rate: int) -> dict[str, Any]:
+    """Return what the library wants to be told for an MP3 of a constant bit rate: a place between its most and least."""
+    if bitrate is None:
+        return {}
+    most, least = (320, 32) if sample_rate >= _MPEG_1 else (160, 8)
+    return {"bitrate_mode": "CONSTANT", "compression_level": min(max((most - bitrate) / (most - least), 0.0), 0.99)}
 
 
 def _nameless_file() -> io.FileIO:

@@ -30,9 +30,7 @@ from huggingface_hub.errors import (
 
 from rerank.errors import InvalidInput, WeightsError, one_line
 from rerank.files import as_path
-
-_PATIENCE = 5
-"""Seconds that the hub has for a first answer, unless the variable HF_HUB_ETAG_TIMEOUT says otherwise."""
+from rerank.names.entry import patience
 
 _TRIES = 2
 
@@ -87,13 +85,13 @@ class Source:
                     f"there is no file {path}; a published model is a folder with its files by their names"
                 )
             return path
-        place, patience = self.place, _patience()
+        place, limit = self.place, patience()
 
         def download() -> str:
             if not isinstance(try_to_load_from_cache(place, name, revision=self.revision), str):
                 url = hf_hub_url(place, name, revision=self.revision)
-                _ask(lambda: get_hf_file_metadata(url, timeout=patience))
-            return hf_hub_download(place, name, revision=self.revision, etag_timeout=patience)
+                _ask(lambda: get_hf_file_metadata(url, timeout=limit))
+            return hf_hub_download(place, name, revision=self.revision, etag_timeout=limit)
 
         return self._downloaded(name, download)
 
@@ -116,7 +114,7 @@ class Source:
 
         def download() -> str:
             try:
-                _ask(lambda: HfApi().model_info(place, revision=self.revision, timeout=_patience()))
+                _ask(lambda: HfApi().model_info(place, revision=self.revision, timeout=patience()))
             except HfHubHTTPError:
                 raise
             # it does not answer; what was downloaded before does without it
@@ -179,11 +177,6 @@ def _ask(question: Callable[[], object]) -> None:
                 raise
         else:
             return
-
-
-def _patience() -> float:
-    told: float = constants.HF_HUB_ETAG_TIMEOUT
-    return told if told != constants.DEFAULT_ETAG_TIMEOUT else _PATIENCE
 
 
 def _is_timeout(error: Exception) -> bool:

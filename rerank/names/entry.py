@@ -4,16 +4,20 @@ An entry stands for `"module:attribute"` text, imported only when it is loaded. 
 or a function) that takes keyword options and returns a `Generator` or a `Reward`.
 """
 
+import contextlib
 import importlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from threading import Thread
 from typing import Any, Literal, cast
 
 from rerank.errors import MissingDependency, RerankError, one_line
 from rerank.protocols import Generator, GeneratorInfo, Reward, RewardInfo
 
 Kind = Literal["generator", "reward"]
+
+_PATIENCE = 5.0
 
 _MARKED = 100_000
 """Characters of a file in which a marker is looked for."""
@@ -39,6 +43,50 @@ class Download:
             return any(isinstance(try_to_load_from_cache(repository, name), str) for name in names.split("|"))
 
         return all(here(repository, names) for repository, files in self.files.items() for names in files)
+
+    def is_offline(self) -> bool:
+        """Return whether the user has taken the hub offline."""
+        from huggingface_hub import constants
+
+        return bool(constants.HF_HUB_OFFLINE)
+
+    def obstacle(self) -> str | None:
+        """Return why nothing can be downloaded, in words; None where the hub answers, for which it has a few seconds."""
+        from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+        from huggingface_hub.errors import HfHubHTTPError
+
+        if self.is_offline():
+            return "it is not on this machine, and HF_HUB_OFFLINE is set"
+        repository, names = next(iter(self.files.items()))
+        url, limit = hf_hub_url(repository, names[0].split("|")[0]), patience()
+        answers: list[str | None] = []
+
+        def ask() -> None:
+            with contextlib.suppress(
+                Exception
+            ):  # the connection's, of a library that depends on the version of the hub's
+                try:
+                    get_hf_file_metadata(url, timeout=limit)
+                except HfHubHTTPError as error:
+                    answers.append(one_line(error))
+                else:
+                    answers.append(None)
+
+        # in a thread: neither finding the address nor an answer that only trickles in knows a limit of time
+        asking = Thread(target=ask, daemon=True)
+        asking.start()
+        asking.join(limit)
+        if not answers:
+            return f"it is not on this machine, and {constants.ENDPOINT} does not answer"
+        return f"it is not on this machine, and {constants.ENDPOINT} says {answers[0]}" if answers[0] else None
+
+
+def patience() -> float:
+    """Return the seconds that the hub has for a first answer: five, unless the variable HF_HUB_ETAG_TIMEOUT says otherwise."""
+    from huggingface_hub import constants
+
+    told: float = constants.HF_HUB_ETAG_TIMEOUT
+    return told if told != constants.DEFAULT_ETAG_TIMEOUT else _PATIENCE
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,7 +50,7 @@ def rank_again(
             _check_whole(stored, folder)
         same_filters = request.filters is None or request.filters.to_dict() == dict(stored.settings.filters)
         panel = _panel(stored, request, reward, same_filters)
-        settings = settings_of(request, panel, stored.prompt, stored)
+        settings = settings_of(request, panel, stored.prompt, stored, made_by=stored.settings.generator)
         before = {axis: weight or 0.0 for axis, weight in panel.named(stored.settings.weights).items()}
         run = Run(
             stored.prompt,
@@ -85,7 +85,7 @@ def _check_whole(stored: Ranking, folder: RunFolder) -> None:
 
 def _panel(stored: Ranking, request: Request, reward: RewardChoice | None, same_filters: bool) -> Panel:
     if reward is not None:
-        return Panel(load_rewards(resolve_rewards(reward), request), stored.settings)
+        return Panel(load_rewards(resolve_rewards(reward, stored.settings.generator), request), stored.settings)
     waiting = any(one.set_aside_kind in (None, "not_scored") and not one.rewards for one in stored.candidates)
     let_in = not same_filters and any(one.set_aside is not None and not one.rewards for one in stored.candidates)
     if waiting or let_in:

@@ -17,7 +17,7 @@ from rerank.files import as_path, cannot_write, claimed, write_bytes
 from rerank.manifest import INDEX, PromptEntry
 from rerank.names.entry import Kind
 from rerank.ranking import Ranking
-from rerank.registry import load
+from rerank.registry import load, resolve
 from rerank.run_folder import to_json
 from rerank.runs.stored import load as load_run
 
@@ -115,20 +115,22 @@ def for_each(
     return outcomes
 
 
-def loaded_once(kind: Kind, choice: object, device: str) -> Any:
+def loaded_once(kind: Kind, choice: object, device: str, made_by: str | None = None) -> Any:
     """Return a generator or reward models by name loaded, so that each of many prompts finds them so.
 
     Args:
         kind: "generator" or "reward".
         choice: as `rerank.generate` takes it; of reward models also a list.
         device: as there.
+        made_by: the generator whose audio reward models are for; None where it is not known, or not by one.
 
     Raises:
         RerankError: as `rerank.registry.load`.
     """
     if isinstance(choice, list):
-        return [loaded_once(kind, one, device) for one in choice]
-    return load(kind, choice, {}, offered={} if device == "auto" else {"device": device})
+        return [loaded_once(kind, one, device, made_by) for one in choice]
+    chosen = resolve(kind, choice, made_by=made_by)
+    return load(kind, chosen, {}, offered={} if device == "auto" else {"device": device})
 
 
 def read_index(folder: str | Path) -> dict[str, Any] | None:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from rerank.audio import Audio
+from rerank.automatic import limits_of
 from rerank.data import Prompt
 from rerank.errors import InvalidInput
 from rerank.protocols import Axis, Reward, RewardInfo
-from rerank.registry import known_info, load, resolve
+from rerank.registry import Choice, known_info, load, resolve
 from rerank.request import Request
 from rerank.rules import Rule, normalise_weights
 from rerank.scoring import Rewards, Scorer
@@ -210,8 +211,12 @@ def _axes_of(known: Settings | None, name: str) -> Iterable[str]:
     return [axis for axis in known.weights if axis.startswith(f"{name}.")]
 
 
-def resolve_rewards(reward: RewardChoice) -> list[object]:
+def resolve_rewards(reward: RewardChoice, made_by: str | None) -> list[object]:
     """Return what is chosen as reward models, each found by its name and not loaded.
+
+    Args:
+        reward: as `rerank.generate` takes it.
+        made_by: the generator whose audio they are for; None where it is not known, or not by one.
 
     Raises:
         InvalidInput: there is none, or one cannot be found.
@@ -219,7 +224,13 @@ def resolve_rewards(reward: RewardChoice) -> list[object]:
     choices = list(reward) if isinstance(reward, list | tuple) else [reward]
     if not choices:
         raise InvalidInput("the list of reward models is empty; name at least one")
-    return [resolve("reward", choice) for choice in choices]
+    found = [resolve("reward", choice, made_by=made_by) for choice in choices]
+    for choice in found:
+        info = known_info("reward", choice)
+        is_auto = isinstance(choice, Choice) and choice.name == "auto"  # which has said so itself
+        if not is_auto and isinstance(info, RewardInfo) and (limits := limits_of(info, made_by)):
+            logger.info("%s", limits)
+    return list(found)
 
 
 def check_known_axes(request: Request, rewards: Sequence[object], prompt: Prompt) -> None:

@@ -12,12 +12,14 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 
 from rerank import __version__
+from rerank.automatic import limits_of
 from rerank.data import Prompt
 from rerank.errors import InvalidInput
-from rerank.protocols import GeneratorInfo
+from rerank.protocols import GeneratorInfo, Reading, RewardInfo
 from rerank.ranking import Ranking
 from rerank.request import Request
 from rerank.rules import normalise_weights
+from rerank.runs.notes import on_languages, on_reading, said, unread
 from rerank.runs.panel import Panel
 from rerank.settings import Settings
 
@@ -34,8 +36,21 @@ def settings_of(
     generator: GeneratorInfo | None = None,
     duration: float | None = None,
     seed: int | None = None,
+    made_by: str | None = None,
+    reading: Reading | None = None,
 ) -> Settings:
-    """Return the settings of a run; what the user did not give is as in the stored run, if there is one."""
+    """Return the settings of a run; what the user did not give is as in the stored run, if there is one.
+
+    Args:
+        request: what the user asked for.
+        panel: the reward models.
+        prompt: of all candidates.
+        stored: the run that is gone on with, or ranked again.
+        generator: that makes candidates; None where none are made.
+        duration, seed: that it is given.
+        made_by: the generator that made the audio, by its name; None where it is not known, or not one.
+        reading: what the generator understands of the prompt; None where it does not tell.
+    """
     was = stored.settings if stored is not None else None
     models = [str(record["name"]) for record in panel.records]
     request.check_axes(panel.axes, prompt, models)
@@ -60,10 +75,18 @@ def settings_of(
             "generator_options": _plain(generator.options, generator.name),
             "generator_device": generator.device,
             "generator_licence": generator.licence,
-            "not_followed": tuple(part for part in prompt.conditions() if part not in generator.conditions),
+            "not_followed": _not_followed(prompt, generator, panel, reading),
         }
-        for part in facts["not_followed"]:
-            logger.warning("generator %s does not follow %s: only the reward model gets it", generator.name, part)
+        for part in prompt.conditions():
+            if part not in generator.conditions:
+                logger.warning("generator %s does not follow %s: only the reward model gets it", generator.name, part)
+    earlier = stored if generator is None else None
+    # of reward models that were asked before, the run has said what there is to say
+    asked = {record["name"] for record in earlier.settings.rewards} if earlier else set()
+    infos = [info for info in panel.infos if info.name not in asked]
+    notes = [limits for info in infos if (limits := limits_of(info, made_by))]
+    readers: list[GeneratorInfo | RewardInfo] = [*([generator] if generator is not None else []), *infos]
+    notes += said([*on_reading(generator.name if generator else "", reading), *on_languages(prompt, readers)])
     new = Settings(
         n=int(request.n),
         top_k=request.top_k or (was.top_k if was is not None and was.top_k < was.n else int(request.n)),
@@ -76,6 +99,7 @@ def settings_of(
         filters=filters,
         # what the reward models that are known do not read is only known of the run
         not_read=tuple(part for part in panel.not_read(prompt) if was is None or generator or part in was.not_read),
+        notes=tuple(dict.fromkeys((*(earlier.settings.notes if earlier else ()), *notes))),
         rerank_version=__version__,
         versions=_versions(),
         **facts,
@@ -87,6 +111,17 @@ def settings_of(
     kept = ["duration", "seed", "not_followed", "rerank_version", "versions"]
     kept += [name for name in vars(was) if name.startswith("generator")]
     return replace(new, **{name: getattr(was, name) for name in kept})
+
+
+def _not_followed(prompt: Prompt, generator: GeneratorInfo, panel: Panel, reading: Reading | None) -> tuple[str, ...]:
+    """Return the parts of the prompt that the generator does not follow, and lyrics that nobody can read."""
+    lost = {part for part in prompt.conditions() if part not in generator.conditions}
+    if reading is not None:
+        lost.update(reading.not_followed)
+    elif unread(prompt, "lyrics", generator):
+        readers = [info for info in panel.infos if "lyrics" in info.conditions]
+        lost.update({"lyrics"} if all(unread(prompt, "lyrics", info) for info in readers) else ())
+    return tuple(part for part in prompt.conditions() if part in lost)
 
 
 def _check_rewarded(weights: Mapping[str, float], panel: Panel, stored: Ranking) -> None:

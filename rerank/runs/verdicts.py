@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from rerank.audio import Audio, as_stored
+from rerank.audio import Audio, as_stored, short_fault
 from rerank.data import Candidate
 from rerank.errors import UnreadableAudio
 from rerank.runs.panel import Panel
@@ -40,7 +40,7 @@ def reopened(candidate: Candidate, panel: Panel, *, heard: bool) -> Candidate:
 
 
 def heard(candidate: Candidate, *, exact: bool) -> tuple[Candidate, Audio | None]:
-    """Return a candidate with its audio in memory, or set aside where that cannot be read.
+    """Return a candidate with its audio in memory, or set aside where that cannot be read or is too short to be judged.
 
     Args:
         candidate: with audio.
@@ -52,9 +52,10 @@ def heard(candidate: Candidate, *, exact: bool) -> tuple[Candidate, Audio | None
         audio = candidate.audio.loaded()
     except UnreadableAudio as error:
         return replace(candidate, set_aside=f"cannot be read: {error}"), None
-    if not exact:
-        return candidate, audio
-    rounded = as_stored(audio)
-    if rounded is audio:
-        rounded = Audio(audio.waveform.copy(), audio.sample_rate)
-    return replace(candidate, audio=rounded), rounded
+    if exact:
+        rounded = as_stored(audio)
+        audio = Audio(audio.waveform.copy(), audio.sample_rate) if rounded is audio else rounded
+        candidate = replace(candidate, audio=audio)
+    if fault := short_fault(audio):
+        return replace(candidate, set_aside=f"short: {fault}"), None
+    return candidate, audio
