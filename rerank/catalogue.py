@@ -235,6 +235,7 @@ BUILT_IN = (
             licence=_NOT_COMMERCIAL,
             encoders=_MULAN_ENCODERS,
             trained_on=("CMI-Pref-Pseudo", "CMI-Pref", "MusicEval"),
+            calibration=1.0,  # by its training: Bradley-Terry on each axis, P(A > B) = sigmoid(reward A - reward B)
         ),
     ),
     Entry(

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -52,6 +53,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = run("train", "mini", "here", "--steps", "1,1,1,1", *TINY_TRAINING, cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "step 4 of 4: " in done.stderr and "best-of-n gain, combined" in done.stdout
+    measured = (folder / "here" / "cmi-mini" / "calibration.json").exists()
+    assert measured != ("the weights go without a calibration: " in done.stderr)
     return folder / "here"
 
 
@@ -63,6 +66,8 @@ def test_training_leaves_weights_a_report_and_a_card(trained: Path) -> None:
     card = (trained / "cmi-mini.md").read_text(encoding="utf-8")
     assert "`rerank train mini DIR --seed 0 --shards 1 --steps 1,1,1,1 --shard-prompts 8`" in card
     assert "32 clips of 10 seconds" in card
+    # two prompts may be too few to tell what a gap means: then there is none, and it is said
+    assert reward.info.calibration is None or reward.info.calibration == report["calibration"]["slope"]
 
 
 def test_the_same_command_by_its_former_name_makes_nothing_again(trained: Path) -> None:
@@ -111,6 +116,36 @@ def test_agreement_is_that_of_the_folder_that_is_named(trained: Path, tmp_path: 
     report = report_of("eval", "agreement", *options, cwd=tmp_path)
     assert report["options"] == {"prompts": 2, "n": 2, "duration": 10.0, "seed": 0}
     assert report["version"] == rerank.load_reward(trained / "cmi-mini").info.version
+
+
+def test_agreement_stores_with_the_weights_what_a_gap_means(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    folder = tmp_path / "copy"
+    shutil.copytree(ROOT / "rerank" / "rewards" / "cmi-mini", folder)
+    (folder / "calibration.json").unlink(missing_ok=True)
+    assert rerank.load_reward(folder).info.calibration is None
+    size = ("--prompts", "12", "-n", "4")
+    done = run(
+        "eval", "agreement", *size, "--calibrate", folder, "--plot", "plot.png", "-o", "report.json", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    info = rerank.load_reward(folder).info
+    assert info.calibration == report["calibration"]["slope"] and info.version == report["version"]
+    assert info.norms is not None and info.norms.takes == "48 takes of 10 s by synth for held-out prompts"
+    assert f"slope of the log odds of being right: {info.calibration:.3f} per unit of the gap" in done.stdout
+    for told in ("best-of-n gain, combined", "best of 4 by zscore", "first against second of 3", "too close to call"):
+        assert told in done.stdout
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_cannot_be_stored_or_drawn_is_said_before_anything_is_measured(tmp_path: Path) -> None:
+    for options, told in (
+        (["--calibrate", str(tmp_path)], "a reward model is a folder with"),
+        (["--plot", str(tmp_path / "plot.wav")], "a picture must be a file such as|'matplotlib' is not installed"),
+    ):
+        done = CliRunner().invoke(app, ["eval", "agreement", "--prompts", "2000", *options])
+        assert done.exit_code == 1 and re.search(told, done.output) and done.output.count("\n") == 1
 
 
 def test_speed(tmp_path: Path) -> None:

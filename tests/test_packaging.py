@@ -79,7 +79,8 @@ def test_the_wheel_holds_every_module_and_data_file_and_no_other_top_level_name(
     names = zipfile.ZipFile(wheel).namelist()
     code = {name for name in names if name.endswith(".py")}
     assert code == sources()
-    weights = {f"rerank/rewards/cmi-mini/{name}" for name in ("model.safetensors", "config.json", "vocabulary.json")}
+    files = ("model.safetensors", "config.json", "vocabulary.json", "calibration.json")
+    weights = {f"rerank/rewards/cmi-mini/{name}" for name in files}
     assert {"rerank/py.typed", "rerank/corpus/musiccaps.csv", *weights} <= set(names)
     assert zipfile.ZipFile(wheel).getinfo("rerank/rewards/cmi-mini/model.safetensors").file_size <= 16_000_000
     assert {name.split("/")[0] for name in names} == {"rerank", f"rerank_music-{rerank.__version__}.dist-info"}

@@ -266,4 +266,6 @@ def test_what_is_listed_is_what_is_loaded() -> None:
     assert len(loaded.version) == 12
     assert (loaded.device, loaded.precision, loaded.batch_size) == ("cpu", "float32", 1)
     known_reward = entries("reward")["cmi-mini"].info
+    assert loaded.calibration is not None and loaded.norms is not None
+    loaded = replace(loaded, calibration=None, norms=None)
     assert replace(loaded, version="", options={}, device="", precision="", batch_size=4) == known_reward

@@ -30,6 +30,7 @@ from rerank.training.mini.facts import audio_targets, followed_targets, spelling
 from rerank.training.mini.options import TrainOptions
 from rerank.training.mini.recipe import MiniRecipe
 from rerank.training.mini.train import train
+from tests.conftest import ROOT
 
 OPTIONS = TrainOptions(
     shards=1,
@@ -233,10 +234,35 @@ def test_options_are_checked(name: str) -> None:
 
 
 def test_the_model_card_says_what_it_was_trained_on() -> None:
-    report = {"options": {"prompts": 7}, "metrics": {"best-of-n gain, combined": 0.5, "lyrics, combined": None}}
+    report = {
+        "options": {"prompts": 7},
+        "metrics": {"best-of-n gain, combined": 0.5, "lyrics, combined": None},
+        "calibration": {"slope": None, "interval": None},
+    }
     card = model_card(OPTIONS, report)
     assert "trained on synthetic music only" in card and "use `cmi-rm`" in card
     assert "| best-of-n gain, combined | 0.500 | 0.75 | **no** |" in card and "lyrics, combined" not in card
+    assert "How sure" not in card
+
+
+def test_the_card_says_what_could_be_told_from_few_takes() -> None:
+    report = json.loads((ROOT / "docs" / "cmi-mini.json").read_text(encoding="utf-8"))
+    found, usual = report["calibration"], model_card(OPTIONS, report)
+    assert "![" not in usual and "| first against second of 10 | 1" in usual
+    found["told"]["first against second of 10"] = None
+    found["told"]["all pairs"]["words"]["leans"] = {"pairs": 0, "said": None, "right": {"value": None}}
+    found["other weights"]["musicality only"]["all pairs"] |= {"error": None, "error by chance": None}
+    report["rules"]["10"]["rank"]["gain"] = {"value": None, "low": None, "high": None}
+    card = model_card(OPTIONS, report)
+    assert "| first against second of 10 | 1" not in card and "| none |" in card and "| - (-) |" in card
+    assert "| 10 | `rank` | - |" in card and "None" not in card
+
+
+def test_the_card_in_docs_is_made_from_the_report_beside_it() -> None:
+    report = json.loads((ROOT / "docs" / "cmi-mini.json").read_text(encoding="utf-8"))
+    card = (ROOT / "docs" / "cmi-mini.md").read_text(encoding="utf-8")
+    assert card == model_card(TrainOptions(), report, "cmi-mini-calibration.png")
+    assert "## How sure" in card and (ROOT / "docs" / "cmi-mini-calibration.png").stat().st_size < 60_000
 
 
 def test_batches_of_lyrics_hold_what_is_sung(data: Path) -> None:

@@ -7,9 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
+from rerank.cli.agreement import print_agreement
 from rerank.cli.console import INTERRUPTED, print_document, progress_bar, say, start_logging
 from rerank.cli.options import Device, Json, RewardName, RewardPath
 from rerank.cli.tables import print_metrics
+from rerank.errors import InvalidInput
 from rerank.files import write_bytes
 
 train_app = typer.Typer(no_args_is_help=True, help="Train a reward model.")
@@ -36,9 +38,11 @@ def train_mini(
 ) -> None:
     """Train the small reward model on music that `synth` makes, and report how well it agrees with the truth.
 
-    Writes DIR/cmi-mini, which `--reward` takes. A run that was stopped goes on when the same command is given again.
+    Writes DIR/cmi-mini, which `--reward` takes, and stores there what its gaps mean (as `rerank eval agreement
+    --calibrate` does). A run that was stopped goes on when the same command is given again.
     """
-    from rerank.eval.agreement import AgreementOptions, evaluate
+    from rerank.eval.agreement.report import calibrate, evaluate
+    from rerank.eval.agreement.takes import AgreementOptions
     from rerank.rewards.mini import load_mini
     from rerank.training.mini.card import model_card
     from rerank.training.mini.options import TrainOptions
@@ -61,7 +65,11 @@ def train_mini(
             say("error: interrupted; what was made stays, and the same command goes on from there")
             raise typer.Exit(INTERRUPTED) from error
         report = evaluate(load_mini(path=weights, device=device), measured, on_progress)
-    print_metrics(report["metrics"])
+    print_agreement(report)
+    try:
+        calibrate(report, weights)
+    except InvalidInput as error:
+        say(f"the weights go without a calibration: {error}")
     write_bytes(folder / "cmi-mini.json", _document(report).encode())
     write_bytes(folder / "cmi-mini.md", model_card(options, report).encode())
     typer.echo(f"weights in {weights}, report and model card in {folder}")
@@ -74,19 +82,44 @@ def eval_agreement(
     prompts: Annotated[int, typer.Option(help="Captions, and cases of each other measure.")] = 200,
     n: Annotated[int, typer.Option("-n", "--n", help="Candidates for each caption.")] = 10,
     seed: Annotated[int, typer.Option(help="Of the choice of captions and cases.")] = 0,
+    calibrated: Annotated[
+        Path | None,
+        typer.Option("--calibrate", help="Folder of the reward model, to store what its gaps mean.", metavar="DIR"),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="File for a picture of the calibration (PNG, SVG, PDF).", metavar="FILE")
+    ] = None,
     output: Report = None,
     as_json: Json = False,
 ) -> None:
-    """Measure how well a reward model agrees with the truth of music that `synth` makes."""
+    """Measure how well a reward model agrees with the truth of music that `synth` makes.
+
+    Also: how likely a gap between two rewards makes it that one is better, what each rule chooses, where rewards lie.
+    """
     import rerank
-    from rerank.eval.agreement import AgreementOptions, evaluate
+    from rerank.eval.agreement.plot import check_plot, write_plot
+    from rerank.eval.agreement.report import calibrate, check_folder, evaluate
+    from rerank.eval.agreement.takes import AgreementOptions
 
     start_logging(verbose=False)
     options = AgreementOptions(prompts=prompts, n=n, seed=seed)
     model = rerank.load_reward(reward, **({"path": reward_path} if reward_path else {}))
+    if plot is not None:
+        check_plot(plot)
+    if calibrated is not None:
+        check_folder(calibrated, model.info)
     with progress_bar() as on_progress:
         report = evaluate(model, options, on_progress)
-    _finish(report, output, as_json)
+    if as_json:
+        print_document(_document(report))
+    else:
+        print_agreement(report)
+    if output is not None:
+        write_bytes(output, _document(report).encode())
+    if plot is not None:
+        write_plot(report, plot)
+    if calibrated is not None:
+        calibrate(report, calibrated)
 
 
 @eval_app.command("speed")

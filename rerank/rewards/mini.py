@@ -1,6 +1,7 @@
 """`cmi-mini`, the small reward model that is part of the package: its weights on disk.
 
-A saved one is a folder with the weights (float16), the sizes of the network and the vocabulary of its text tower.
+A saved one is a folder with the weights (float16), the sizes of the network and the vocabulary of its text tower; and,
+once that was measured, what a gap between two of its rewards means (`rerank.rewards.calibration`).
 """
 
 import hashlib
@@ -22,15 +23,17 @@ from rerank.models.device import resolve_device
 from rerank.models.mini import MiniConfig, build_mini, mini_config, mini_vocabulary
 from rerank.models.vocabulary import Vocabulary
 from rerank.models.weights import load_strictly
+from rerank.rewards.calibration import read_calibration, remove_calibration
 from rerank.rewards.cmi import CmiReward
 
 _WEIGHTS, _CONFIG, _VOCABULARY = "model.safetensors", "config.json", "vocabulary.json"
+_FILES = (_CONFIG, _VOCABULARY, _WEIGHTS)
 
 
 def save_mini(model: RewardModel, folder: str | Path) -> Path:
     """Write the weights (float16), sizes and vocabulary of a small reward model to a folder, and return it.
 
-    Each file is written completely or not at all.
+    Each file is written completely or not at all. What was measured of weights that were there before is removed.
 
     Raises:
         WeightsError: a weight is not finite, or too large for float16.
@@ -42,6 +45,7 @@ def save_mini(model: RewardModel, folder: str | Path) -> Path:
     if broken:
         raise WeightsError(f"weights that are not finite in float16 cannot be saved: {', '.join(broken)}")
     make_folder(folder)
+    remove_calibration(folder)
     write_bytes(folder / _VOCABULARY, mini_vocabulary(model).to_json().encode())
     write_bytes(folder / _CONFIG, (json.dumps(asdict(mini_config(model)), indent=2) + "\n").encode())
     write_bytes(folder / _WEIGHTS, save_tensors(weights))
@@ -51,26 +55,50 @@ def save_mini(model: RewardModel, folder: str | Path) -> Path:
 def load_mini(*, path: str | Path | None = None, device: str = "auto") -> CmiReward:
     """Return `cmi-mini`, or another small reward model from a folder that `save_mini` wrote.
 
+    Its info has a calibration and norms where they were measured and stored in the folder.
+
     Args:
         path: folder with its weights, sizes and vocabulary; None for those in the package.
         device: to compute on: "auto" (the GPU if there is one), "cpu", "cuda".
 
     Raises:
-        WeightsError: a file is missing or broken, or the weights are not those of this network.
+        WeightsError: a file is missing or broken, the weights are not those of this network, or what was measured is
+            not of these weights.
         InvalidInput: there is no such device.
     """
     resolve_device(device)
-    folder = resources.files("rerank.rewards") / "cmi-mini" if path is None else Path(path)
-    config, vocabulary, weights = (_read(folder, name) for name in (_CONFIG, _VOCABULARY, _WEIGHTS))
+    folder = _folder(path)
+    config, vocabulary, weights = (_read(folder, name) for name in _FILES)
     try:
         model = build_mini(Vocabulary.from_json(vocabulary.decode()), MiniConfig(**json.loads(config)))
         tensors = load_tensors(weights)
     except (ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         raise WeightsError(f"the reward model in {folder} is broken ({error}); copy or train it again") from error
     load_strictly(model, tensors, where=str(folder))
+    info = replace(reward_info("cmi-mini"), version=_version(config, vocabulary, weights))
+    measured = read_calibration(folder, info.version, info.axes)
+    if measured is not None:
+        info = replace(info, calibration=measured.slope, norms=measured.norms)
+    return CmiReward(model, info=info, device=device)
+
+
+def version_of(path: str | Path | None = None) -> str:
+    """Return the version of the weights in a folder, or of those in the package, without loading them.
+
+    Raises:
+        WeightsError: a file is missing or cannot be read.
+    """
+    folder = _folder(path)
+    return _version(*(_read(folder, name) for name in _FILES))
+
+
+def _version(config: bytes, vocabulary: bytes, weights: bytes) -> str:
     digests = [hashlib.sha256(part).hexdigest() for part in (weights, config, vocabulary)]
-    version = hashlib.sha256(" ".join(digests).encode()).hexdigest()[:12]
-    return CmiReward(model, info=replace(reward_info("cmi-mini"), version=version), device=device)
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest()[:12]
+
+
+def _folder(path: str | Path | None) -> Traversable:
+    return resources.files("rerank.rewards") / "cmi-mini" if path is None else Path(path)
 
 
 def _read(folder: Traversable, name: str) -> bytes:

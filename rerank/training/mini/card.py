@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rerank.training.mini.card_sure import how_sure
 from rerank.training.mini.options import TrainOptions
 
 _GOALS = (
@@ -36,15 +37,16 @@ generators. For real generators use `cmi-rm`, the published model.
 
 On captions, templates, lyric lines, seeds and damages that training never used; {prompts} captions with ten takes
 each, and as many cases of each other measure. Lyrics, reference and text are judged on takes without faults, damage at
-a severity of 0.5 to 1; `rerank/eval/agreement.py` says exactly how.
+a severity of 0.5 to 1; `rerank/eval/agreement` says exactly how.
 
 | measure | reached | goal | met | meaning |
 | --- | --- | --- | --- | --- |
 {rows}
 
-All numbers are in `cmi-mini.json` beside this file; `rerank eval agreement` makes them again.
+All numbers are in `cmi-mini.json` beside this file; `rerank eval agreement` makes them again, and with `--calibrate` stores
+what a gap means with the weights.
 
-## How it was made
+{how_sure}## How it was made
 
 `{command}`:
 
@@ -70,12 +72,13 @@ Licence of the weights: Apache-2.0.
 """
 
 
-def model_card(options: TrainOptions, report: Mapping[str, Any]) -> str:
+def model_card(options: TrainOptions, report: Mapping[str, Any], picture: str | None = None) -> str:
     """Return the card in Markdown.
 
     Args:
         options: of the training run.
-        report: of `rerank.eval.agreement.evaluate`.
+        report: of `rerank.eval.agreement.report.evaluate`.
+        picture: name of the reliability diagram, beside the card.
     """
     metrics = report["metrics"]
     rows = [
@@ -86,6 +89,7 @@ def model_card(options: TrainOptions, report: Mapping[str, Any]) -> str:
     return _TEMPLATE.format(
         prompts=report["options"]["prompts"],
         rows="\n".join(rows),
+        how_sure=how_sure(report, picture),
         command=_command(options),
         clips=f"{4 * options.shards * options.shard_prompts:,}",
         tower_steps=options.tower_steps,
