@@ -39,7 +39,7 @@ def wrap_reward(
     judges the audio alone, and the text is empty.
 
     What it raises costs the candidate, not the run; so does a result that is no reward. An axis that needs a part which
-    the prompt lacks (`Axis.needs`) is None, whatever the function returns, and where no axis is left it is not called.
+    the prompt lacks (`Axis.needs`, `Axis.needs_any`) is None, whatever the function returns, and where no axis is left it is not called.
 
     With a `batch_size` it is called with a list of up to that many pieces of audio, and returns a list with what it
     would return for each.
@@ -109,11 +109,11 @@ class _Wrapped:
 
     def prepare(self, prompt: Prompt) -> _Asked:
         """Read the parts that the function is told."""
-        here = set(prompt.conditions())
+        here = prompt.conditions()
         return _Asked(
             text=prompt.text if "text" in self.info.conditions else "",
             extra={keyword: getattr(prompt, keyword) for keyword in self._keywords},
-            axes=frozenset(name for name, axis in self.info.axes.items() if axis.needs <= here),
+            axes=frozenset(name for name, axis in self.info.axes.items() if axis.applies(here)),
         )
 
     def score(self, prepared: _Asked, audio: Sequence[Audio]) -> list[Rewards]:
@@ -183,7 +183,7 @@ def _checked_axes(axes: Mapping[str, str | Axis], conditions: frozenset[Conditio
         if not isinstance(name, str) or not name.strip() or not isinstance(axis, str | Axis):
             raise InvalidInput(f"axes holds {name!r}: {axis!r}; expected a name and its meaning as texts, or an Axis")
         found[name] = Axis(meaning=axis) if isinstance(axis, str) else axis
-        for part in found[name].needs - conditions:
+        for part in (found[name].needs | found[name].needs_any) - conditions:
             raise UnknownName.among(
                 f"need of axis {name!r}, which is no condition of the reward model:", part, conditions
             )
