@@ -87,7 +87,7 @@ def rank(
         heard = [_piece(index, piece, stored=folder is not None) for index, piece in enumerate(pieces)]
         if all(candidate.audio is None for candidate in heard):
             raise UnreadableAudio((heard[0].set_aside or "").removeprefix("cannot be read: "))
-        panel = Panel(load_rewards(rewards, request))
+        panel = Panel(load_rewards(rewards, request), made_by=made_by)
         settings = settings_of(request, panel, whole, None, made_by=made_by)
         run = Run(
             whole,
@@ -189,7 +189,8 @@ def score_each(
     whole = Prompt.of(prompt, lyrics, reference)
     if len(audio) == 1 and isinstance(found := _readable(audio[0]), RerankError):
         raise found  # before anything is loaded
-    panel = Panel(load_rewards(resolve_rewards(reward, _maker_of(audio)), request))
+    made_by = _maker_of(audio)
+    panel = Panel(load_rewards(resolve_rewards(reward, made_by), request), made_by=made_by)
     if on_loaded is not None:
         on_loaded(panel)
     said(on_languages(whole, panel.infos))
