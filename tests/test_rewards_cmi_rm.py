@@ -290,6 +290,7 @@ def test_waveforms_of_any_memory_layout(reward: CmiReward) -> None:
 
 
 def test_downloads_that_fail_are_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     for error, told in (
         (RuntimeError("xet broke\nbadly"), "xet broke"),
         (OSError(errno.ENOSPC, "No space left"), "the disk is full"),
