@@ -1,17 +1,17 @@
 """Audio towers: one network for all reward models that use the same weights in the same way.
 
 A tower is told from others by a hash of its tensors and by its sizes, never by a name: a published reward model carries
-its own copy of the encoder that others download. Hashing goes on while the rest of a model is loaded, and is waited for
-where the answer is needed: to see whether a tower that is there already is the same, and to look into a `Memory`.
+its own copy of the encoder that others download. Where there is nothing yet to compare it with, hashing goes on beside
+whatever comes after loading, and is waited for where the answer is needed first.
 """
 
 import hashlib
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
 import torch
@@ -76,7 +76,7 @@ class Tower(Generic[Network]):
         return f"{self.digest} {self.precision} {self.device.type}"
 
 
-_TOWERS: "WeakSet[Tower[nn.Module]]" = WeakSet()
+_TOWERS: "WeakSet[Tower[Any]]" = WeakSet()
 _LOCK = threading.Lock()
 
 
@@ -102,22 +102,22 @@ def share(
         user: name of the reward model.
         fuse: joins weights that are used together.
     """
-    digests = _hashed(network, sizes)
+    published = {name: tensor.detach() for name, tensor in network.state_dict().items()}
+    about = f"{type(network).__name__} {sizes!r}"
+    digests: Sequence[Future[bytes]] = ()
     with _LOCK:
-        for tower in list(_TOWERS):
-            if (tower.name, tower.precision, tower.device) == (name, precision, device) and isinstance(
-                tower.network, type(network)
-            ):
-                ours = _joined(digests)
-                if tower.digest == ours:
+        for tower in [*_TOWERS]:
+            if (tower.name, tower.precision, tower.device) == (name, precision, device):
+                digests = digests or _hashed(published, about)
+                if tower.digest == _joined(digests):
                     log.info("%s shares %s with %s: same weights", user, name, tower.user)
-                    return tower  # type: ignore[return-value]  # a network of the same type
+                    return tower
         network.eval()
         if fuse is not None:
             fuse(network)
         set_precision(network.to(device), precision)
-        made = Tower(network, name, precision, device, digests, user)
-        _TOWERS.add(made)  # type: ignore[arg-type]  # a set of towers of any network
+        made = Tower(network, name, precision, device, digests or _hashed(published, about), user)
+        _TOWERS.add(made)
         return made
 
 
@@ -128,12 +128,12 @@ def share_muq(network: Muq, precision: Precision, device: torch.device, user: st
     )  # fmt: skip
 
 
-def _hashed(network: nn.Module, sizes: object) -> list[Future[bytes]]:
-    """Begin to hash each tensor of a network, largest first so that no thread is left with one at the end."""
-    tensors = sorted(network.state_dict().items(), key=lambda named: -named[1].nbytes)
+def _hashed(tensors: Mapping[str, Tensor], about: str) -> list[Future[bytes]]:
+    """Begin to hash tensors, the largest first, so that no thread is left with one at the end."""
     pool = ThreadPoolExecutor(_HASHERS, thread_name_prefix="hash")
-    digests = [pool.submit(_hash, f"{type(network).__name__} {sizes!r}", torch.empty(0))]
-    digests += [pool.submit(_hash, name, tensor.detach()) for name, tensor in tensors]
+    digests = [pool.submit(_hash, about, torch.empty(0))]
+    largest_first = sorted(tensors.items(), key=lambda named: -named[1].nbytes)
+    digests += [pool.submit(_hash, name, tensor) for name, tensor in largest_first]
     pool.shutdown(wait=False)
     return digests
 
