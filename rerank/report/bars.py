@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rerank.ranking import Ranking
 from rerank.report.words import number
 from rerank.verdict import axes_of
+
+if TYPE_CHECKING:
+    from rerank.ranking import Ranking
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Bar:
     ticks: str = ""
 
 
-def scales_of(ranking: Ranking) -> list[Scale]:
+def scales_of(ranking: "Ranking") -> list[Scale]:
     """Return the scale of the combined reward, and that of each axis."""
     settings = ranking.settings
     bounds = {
