@@ -136,10 +136,7 @@ def verdict_of(ranking: "Ranking") -> tuple[str, str]:
     if len(ranked) == 1:
         return "", f"Only {best} is ranked."
     if verdict is None:
-        return "", (
-            f"First comes {best}. How sure this is, nobody has measured for "
-            f"{listed([str(record['name']) for record in ranking.settings.rewards])}."
-        )
+        return "", f"First comes {best}. How sure this is, nobody has measured for takes like these."
     names = {one.index: one.name for one in ranked}
     first, second = names[verdict.first], names[verdict.second]
     told = f"By the rewards, {first} is better than {second} with a probability of {verdict.probability:.0%}"
