@@ -75,10 +75,11 @@ def test_sleep_is_measured_where_it_is_slept(sleepers: None) -> None:
     counted = metrics["rewarding by number of candidates"]
     assert list(counted) == [1, 2, 5, 10], "up to four times as many as in a run"
     assert all(seconds > READING + count * HEARING - rounding for count, seconds in counted.items())
-    assert metrics["rewarding, the prompt"] == pytest.approx(READING, rel=0.5)
-    assert metrics["rewarding, each candidate"] == pytest.approx(HEARING, rel=0.5)
+    # wide, since sleepers on a busy machine wake late
     ratio = n * (READING + HEARING) / (READING + n * HEARING)
-    assert metrics["rewarding one by one, ratio"] == pytest.approx(ratio, rel=0.3)
+    slept = {"the prompt": READING, "each candidate": HEARING, "one by one, ratio": ratio}
+    for what, expected in slept.items():
+        assert expected / 3 < metrics[f"rewarding, {what}".replace(", one", " one")] < expected * 3, what
 
 
 def test_what_a_reward_model_remembers_is_measured_again() -> None:
