@@ -43,11 +43,12 @@ class Batches:
     Args:
         size: items of the first batches, at least 1.
         filled: fill every batch up to the size with its last item, where the size of a batch changes the last digits.
+        of: what the items are, in messages.
     """
 
-    def __init__(self, size: int, *, filled: bool = False) -> None:
+    def __init__(self, size: int, *, filled: bool = False, of: str = "candidates") -> None:
         assert size >= 1, size
-        self.size, self.filled = size, filled
+        self.size, self.filled, self.of = size, filled, of
 
     def __call__(
         self,
@@ -91,7 +92,7 @@ class Batches:
                         raise
                     lost.append(alone(error))
                 logger.debug("a batch of %d failed", len(batch), exc_info=True)
-                _say(len(batch), error, short, nested=bool(halves))
+                self._say(len(batch), error, short, nested=bool(halves))
                 # whoever else keeps the error, a log for one, does not keep what the batch was made of
                 traceback.clear_frames(error.__traceback__)
             # only here, where the error is gone, its memory can be given back
@@ -105,6 +106,13 @@ class Batches:
 
     def _whole(self, batch: Sequence[Item]) -> Sequence[Item]:
         return [*batch, *[batch[-1]] * (self.size - len(batch))] if self.filled else batch
+
+    def _say(self, count: int, error: Exception, short: bool, *, nested: bool) -> None:
+        """Say what a failure leads to; of one within another only to those who look closely."""
+        if short:
+            logger.warning("%d %s at once do not fit the memory: going on with %d", count, self.of, count // 2)
+        elif count > 1 and not nested:
+            logger.warning("%d %s at once failed (%s): going on in halves", count, self.of, one_line(error))
 
 
 def in_batches(
@@ -162,14 +170,6 @@ def is_out_of_memory(error: Exception) -> bool:
     from accelerate.utils.memory import should_reduce_batch_size
 
     return bool(should_reduce_batch_size(error))
-
-
-def _say(count: int, error: Exception, short: bool, *, nested: bool) -> None:
-    """Say what a failure leads to; of one within another only to those who look closely."""
-    if short:
-        logger.warning("%d candidates at once do not fit the memory: going on with %d", count, count // 2)
-    elif count > 1 and not nested:
-        logger.warning("%d candidates at once failed (%s): making them in halves", count, one_line(error))
 
 
 def _give_memory_back() -> None:

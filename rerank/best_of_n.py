@@ -114,7 +114,7 @@ def generate(
         _check_duration(duration, source.info)
         followed = _followed(whole, source.info)
         reading = _reading(source, followed)
-        panel = Panel(load_rewards(rewards, request))
+        panel = Panel(load_rewards(rewards, request), made_by=source.info.name)
         settings = settings_of(
             request,
             panel,

@@ -87,7 +87,7 @@ def rank(
         heard = [_piece(index, piece, stored=folder is not None) for index, piece in enumerate(pieces)]
         if all(candidate.audio is None for candidate in heard):
             raise UnreadableAudio((heard[0].set_aside or "").removeprefix("cannot be read: "))
-        panel = Panel(load_rewards(rewards, request))
+        panel = Panel(load_rewards(rewards, request), made_by=made_by)
         settings = settings_of(request, panel, whole, None, made_by=made_by)
         run = Run(
             whole,
@@ -172,10 +172,13 @@ def score_each(
     reward: RewardChoice = "auto",
     device: str = "auto",
     on_progress: ProgressCallback | None = None,
+    on_loaded: Callable[[Panel], None] | None = None,
 ) -> Iterator[Rewards | RerankError]:
     """Yield for each piece, in order, its rewards by axis, or the error that says why it has none.
 
-    The options are those of `score`; as there is one piece in memory at a time, or a batch, there may be many.
+    The options are those of `score`; as there is one piece in memory at a time, or a batch, there may be many. A reward
+    model that fails on a piece costs its own axes, which are then None, with a warning. `on_loaded` is given the reward
+    models when they are loaded.
 
     Raises:
         InvalidInput: an option or the prompt cannot be used.
@@ -186,7 +189,10 @@ def score_each(
     whole = Prompt.of(prompt, lyrics, reference)
     if len(audio) == 1 and isinstance(found := _readable(audio[0]), RerankError):
         raise found  # before anything is loaded
-    panel = Panel(load_rewards(resolve_rewards(reward, _maker_of(audio)), request))
+    made_by = _maker_of(audio)
+    panel = Panel(load_rewards(resolve_rewards(reward, made_by), request), made_by=made_by)
+    if on_loaded is not None:
+        on_loaded(panel)
     said(on_languages(whole, panel.infos))
     asked = panel.asked_with(whole)
     report = Reporter(on_progress, Stop(), len(audio))
@@ -198,14 +204,24 @@ def score_each(
         for place, piece in enumerate(heard, start=start + 1):
             result: Rewards | RerankError
             if isinstance(piece, Audio):
-                rewards, faults = next(answers)
-                fault = next(iter(faults.values())) if faults else not_finite(rewards)
-                told = f"reward model {panel.name!r} on {piece}: {fault}; report it to its authors"
-                result = RewardFailed(told) if fault else rewards
+                result = _rewarded(panel, piece, *next(answers))
             else:
                 result = piece
             report.finished("rewarding", place)
             yield result
+
+
+def _rewarded(panel: Panel, piece: Audio, rewards: Rewards, faults: Mapping[str, str]) -> Rewards | RewardFailed:
+    """Return the rewards of a piece on all axes, or the error that says why it has none."""
+    for name, fault in faults.items():
+        told = f"reward model {name!r} on {piece}: {fault}; report it to its authors"
+        if not rewards:
+            return RewardFailed(told)
+        logger.warning("%s", told)
+    unusable = not_finite(rewards)
+    if unusable is not None:
+        return RewardFailed(f"reward model {panel.name!r} on {piece}: {unusable}; report it to its authors")
+    return {axis: rewards.get(axis) for axis in panel.axes}
 
 
 def _readable(piece: AudioLike) -> Audio | RerankError:

@@ -3,7 +3,7 @@
 **Conventions**: rewards have three decimals, as in tables; a sentence has no full stop.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,9 +64,19 @@ def reasons_aside(candidate: Candidate) -> tuple[str, ...]:
 
 
 def scales_of(settings: Settings) -> list[str]:
-    """Return what the numbers of a ranking mean, a sentence for each reward model or axis that has something to say."""
-    sentences = [sentence for record in settings.rewards for sentence in _scales(record, axes_of(record, settings))]
+    """Return what the numbers of a ranking mean, a sentence each."""
+    sentences = scales(settings.rewards, settings.weights)
     return [*([_RULES[settings.rule]] if settings.rule in _RULES else []), *sentences]
+
+
+def scales(records: Sequence[Mapping[str, Any]], axes: Iterable[str]) -> list[str]:
+    """Return what rewards mean, a sentence for each reward model or axis that has something to say.
+
+    Args:
+        records: of the reward models, as `Settings.rewards` holds them.
+        axes: all that there are, by their names in a ranking.
+    """
+    return [sentence for record in records for sentence in _scales(record, axes_of(record, records, list(axes)))]
 
 
 def _ahead_or_behind(place: int, ranked: Sequence[Candidate], settings: Settings) -> Iterator[str]:
@@ -91,7 +101,7 @@ def _standings(ranked: Sequence[Candidate], settings: Settings) -> dict[str, lis
     found = {}
     for record in settings.rewards:
         norms = norms_of(record)
-        for axis, own in axes_of(record, settings).items():
+        for axis, own in axes_of(record, settings.rewards, settings.weights).items():
             rewards = [candidate.rewards.get(axis) for candidate in ranked]
             there = np.sort(np.array([reward for reward in rewards if reward is not None]))
             texts = []

@@ -19,6 +19,8 @@ Rewards = dict[str, float | None]
 class Scorer:
     """Asks one reward model about the candidates of one prompt, as many at a time as it says.
 
+    A reward model is not asked where none of its axes applies to a prompt with these parts: all of them are None.
+
     Args:
         reward: the reward model.
         prompt: of all candidates; it is prepared once, when the first of them is scored.
@@ -32,6 +34,8 @@ class Scorer:
         size = reward.info.batch_size
         check_whole(f"batch_size of reward model {reward.info.name!r}", size, 1, _MAX_BATCH_SIZE)
         self._batches = Batches(int(size))  # what it learns of the memory holds for all candidates
+        present = prompt.conditions()
+        self._applies = any(axis.applies(present) for axis in reward.info.axes.values())
 
     def __call__(self, audio: Sequence[Audio]) -> Iterator[Rewards | str]:
         """Yield for each piece of audio, in order, its rewards by axis, or why it has none.
@@ -42,6 +46,9 @@ class Scorer:
         Raises:
             RewardFailed: the reward model cannot prepare the prompt, or breaks its protocol.
         """
+        if not self._applies:
+            yield from (dict.fromkeys(self._reward.info.axes) for _ in audio)
+            return
         prepared = self._prepared
 
         def ask(batch: Sequence[Audio]) -> Sequence[Rewards | str]:

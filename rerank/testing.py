@@ -71,9 +71,9 @@ def check_reward(reward: Reward, *, audio: Sequence[Audio] = (), tolerance: floa
 
     Checked are: what `info` declares; one dict per audio with exactly the declared axes, each a finite float or None;
     that rewards do not depend on the batch, the order or earlier calls, nor on parts of a prompt that are not declared;
-    that an axis is None where a part of the prompt is missing that it needs, and else within its range; that a prepared
-    prompt can be used again, also after another was prepared; that every combination of declared conditions is taken;
-    that audio of other sample rates and channels is taken and not changed.
+    that an axis is None where a part of the prompt is missing that it needs, or all parts of which it needs one, and else
+    within its range; that a prepared prompt can be used again, also after another was prepared; that every combination of
+    declared conditions is taken, and a prompt with no part at all; that audio of other sample rates and channels is taken and not changed.
 
     Args:
         reward: to check.
@@ -103,6 +103,7 @@ def check_reward(reward: Reward, *, audio: Sequence[Audio] = (), tolerance: floa
     _require(list(reward.score(prepared, [])) == [], "score([]) must return an empty list")
     for parts in _combinations(conditions):
         _rewards(reward, _prompt(parts), pieces[:1])
+        _check_without_axes(reward, parts, pieces[:1])
     for part in sorted(_PARTS - reward.info.conditions):
         other = _rewards(reward, _prompt(conditions | {part}, changed=part), pieces)
         _require_close(together, other, tolerance, f"info does not declare {part!r}, yet {part} changes a reward")
@@ -128,8 +129,9 @@ def _check_reward_info(info: RewardInfo) -> None:
     _require(info.batch_size >= 1, f"info.batch_size is {info.batch_size}; expected at least 1")
     _check_conditions(info.conditions)
     for name, axis in info.axes.items():
-        lacking = sorted(axis.needs - info.conditions)
-        _require(not lacking, f"info.axes[{name!r}].needs holds {lacking}, which info.conditions lacks")
+        for field, parts in (("needs", axis.needs), ("needs_any", axis.needs_any)):
+            lacking = sorted(parts - info.conditions)
+            _require(not lacking, f"info.axes[{name!r}].{field} holds {lacking}, which info.conditions lacks")
         low, high = axis.low, axis.high
         _require(low is None or high is None or low < high, f"info.axes[{name!r}]: low {low}, high {high} is no range")
 
@@ -219,21 +221,31 @@ def _rewards(reward: Reward, prompt: Prompt, audio: Sequence[Audio]) -> list[Rew
         results = list(score_each(reward, prompt, audio))
     except RewardFailed as error:
         raise ConformanceError(str(error)) from error
+    parts = prompt.conditions()
     found: list[Rewards] = []
     for result in results:
         fault = result if isinstance(result, str) else not_finite(result)
-        parts = ", ".join(prompt.conditions())
-        _require(fault is None, f"with a prompt of {parts}: {fault}")
+        _require(fault is None, f"with a prompt of {', '.join(parts) or 'nothing'}: {fault}")
         if not isinstance(result, str):
-            _check_axes(result, reward.info, prompt)
+            _check_axes(result, reward.info, parts)
             found.append(result)
     return found
 
 
-def _check_axes(rewards: Rewards, info: RewardInfo, prompt: Prompt) -> None:
+def _check_without_axes(reward: Reward, parts: Sequence[str], audio: Sequence[Audio]) -> None:
+    """Ask as nothing of ours does, where no axis applies: whoever uses a reward model directly may."""
+    if any(axis.applies(parts) for axis in reward.info.axes.values()):
+        return
+    for rewards in reward.score(reward.prepare(_prompt(parts)), audio):
+        _check_axes(rewards, reward.info, parts)
+
+
+def _check_axes(rewards: Rewards, info: RewardInfo, parts: Sequence[str]) -> None:
     for name, value in rewards.items():
-        axis, lacking = info.axes[name], sorted(info.axes[name].needs - set(prompt.conditions()))
-        _require(value is None or not lacking, f"{name} is {value} without {', '.join(lacking)}, which it needs")
+        axis = info.axes[name]
+        lacking = sorted(axis.needs.difference(parts)) or sorted(axis.needs_any)
+        told = f"{name} is {value} without {', '.join(lacking)}, which it needs"
+        _require(value is None or axis.applies(parts), told)
         if value is not None:
             low, high = axis.low, axis.high
             inside = (low is None or value >= low) and (high is None or value <= high)
@@ -259,7 +271,8 @@ def _prompt(conditions: Iterable[str], changed: str | None = None) -> Prompt:
     text = _OTHER_TEXT if changed == "text" else _TEXT
     lyrics = _OTHER_LYRICS if changed == "lyrics" else _LYRICS
     reference = _tone(311.0 if changed == "reference" else 220.0, 22_050, 1)
-    return Prompt(
+    # one with no part at all is a prompt too, but not one that a user can write by mistake
+    return Prompt.recalled(
         text if "text" in conditions else "",
         lyrics if "lyrics" in conditions else None,
         reference if "reference" in conditions else None,
@@ -267,8 +280,9 @@ def _prompt(conditions: Iterable[str], changed: str | None = None) -> Prompt:
 
 
 def _combinations(conditions: frozenset[Condition]) -> list[list[Condition]]:
+    """Return each choice of these parts, also that of none."""
     parts = sorted(conditions)
-    masks = range(1, 2 ** len(parts))
+    masks = range(2 ** len(parts))
     return [[part for place, part in enumerate(parts) if mask >> place & 1] for mask in masks]
 
 

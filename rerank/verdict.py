@@ -9,7 +9,7 @@ Terry 1952), times the `calibration` of the reward model that gave them.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -75,14 +75,11 @@ def chance(one: Mapping[str, float | None], other: Mapping[str, float | None], s
     """
     odds = counted = 0.0
     for record in settings.rewards:
-        shared = [
-            axis for axis in axes_of(record, settings) if one.get(axis) is not None and other.get(axis) is not None
-        ]
+        axes = axes_of(record, settings.rewards, settings.weights)
+        shared = [axis for axis in axes if one.get(axis) is not None and other.get(axis) is not None]
         weights = {axis: settings.weights.get(axis, 0.0) for axis in shared}
-        mine, theirs = (
-            combine({axis: one[axis] for axis in shared}, weights),
-            combine({axis: other[axis] for axis in shared}, weights),
-        )
+        mine = combine({axis: one[axis] for axis in shared}, weights)
+        theirs = combine({axis: other[axis] for axis in shared}, weights)
         if mine is None or theirs is None:
             continue
         calibration = record.get("calibration")
@@ -95,20 +92,21 @@ def chance(one: Mapping[str, float | None], other: Mapping[str, float | None], s
     return 0.5 + 0.5 * math.tanh(odds / counted / 2) if counted else None
 
 
-def axes_of(record: Mapping[str, Any], settings: Settings) -> dict[str, str]:
+def axes_of(record: Mapping[str, Any], records: Sequence[Mapping[str, Any]], axes: Iterable[str]) -> dict[str, str]:
     """Return the axes of a reward model by the names that they have in a ranking, with their own names.
 
     Args:
-        record: of the reward model, one of `settings.rewards`.
-        settings: of the ranking.
+        record: of the reward model, one of `records`.
+        records: of all of them, as `Settings.rewards` holds them.
+        axes: all that there are, by their names in the ranking.
     """
-    if len(settings.rewards) == 1:
-        return {axis: axis for axis in settings.weights}
+    if len(records) == 1:
+        return {axis: axis for axis in axes}
     start = f"{record['name']}."
     # the name of one reward model may begin that of another
-    longer = [name for other in settings.rewards if (name := f"{other['name']}.") != start and name.startswith(start)]
+    longer = [name for other in records if (name := f"{other['name']}.") != start and name.startswith(start)]
     return {
         axis: axis.removeprefix(start)
-        for axis in settings.weights
+        for axis in axes
         if axis.startswith(start) and not any(axis.startswith(name) for name in longer)
     }

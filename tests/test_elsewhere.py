@@ -1,5 +1,7 @@
 """Audio made elsewhere, ranked and scored: with a prompt, with a part of one, and without."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +11,11 @@ import pytest
 import rerank
 from rerank.audio import Audio
 from rerank.data import Prompt
-from rerank.errors import InvalidInput, UnreadableAudio
+from rerank.errors import InvalidInput, RewardFailed, UnreadableAudio
 from rerank.filters import Filters
 from rerank.protocols import Axis, Condition, Reward
 from rerank.ranking import Ranking
-from tests.conftest import SAMPLE_RATE, ToyGenerator, notes
+from tests.conftest import SAMPLE_RATE, ToyGenerator, ToyReward, notes
 
 ANY: frozenset[Condition] = frozenset({"text", "lyrics", "reference"})
 
@@ -171,3 +173,19 @@ def test_a_reference_in_which_there_is_nothing_to_hear_is_refused(samples: int, 
     with pytest.raises(InvalidInput, match=rf"^reference: {path} is too short: 0\.\d+ s, at least 0\.1 s are needed"):
         Prompt("slow", reference=path)
     assert Prompt("slow", reference=tiny(1600)).reference is not None
+
+
+def test_a_reward_model_that_fails_on_a_piece_costs_its_own_axes_in_score_too(caplog: pytest.LogCaptureFixture) -> None:
+    class Deaf(ToyReward):
+        def score(self, prepared: float, audio: Sequence[Audio]) -> list[dict[str, float | None]]:
+            raise RuntimeError("deaf")
+
+    deaf = Deaf()
+    deaf.info = replace(deaf.info, name="deaf")
+    piece = notes(np.random.default_rng(0), 0.5)
+    found = rerank.score(piece, "piano", reward=[ToyReward(), deaf])
+    assert found["toy.musicality"] is not None
+    assert found["deaf.musicality"] is None and found["deaf.alignment"] is None
+    assert "reward model 'deaf' on " in caplog.text and "RuntimeError: deaf" in caplog.text
+    with pytest.raises(RewardFailed, match="deaf"):
+        rerank.score(piece, "piano", reward=deaf)

@@ -23,7 +23,7 @@ from rerank.models.muq import ConvolutionBlock, Muq, MuqConfig
 from rerank.models.published import build_cmi_rm, read_cmi_rm, read_mulan, read_muq, read_tokenizer
 from rerank.models.weights import load_strictly, read_weights
 from rerank.models.xlm_roberta import XlmRoberta, XlmRobertaConfig
-from rerank.rewards.encoding import to_waveform
+from rerank.rewards.front_end import FrontEnd
 
 # Made by the official code of CMI-RewardBench (torch 2.11, transformers 4.57) from small random weights in the
 # published layout: its scores of seven cases, and what is in between for one.
@@ -57,7 +57,7 @@ def worst(found: torch.Tensor, expected: NDArray[np.float32]) -> float:
 
 @torch.inference_mode()
 def test_audio_tower_gives_the_recorded_numbers(model: RewardModel, recorded: dict[str, NDArray[np.float32]]) -> None:
-    waveform = torch.from_numpy(to_waveform(read(GOLDEN / "audio" / "a11_3.000.wav")))[None]
+    waveform = torch.from_numpy(FrontEnd().mono(read(GOLDEN / "audio" / "a11_3.000.wav")))[None]
     tower = model.audio_module
     assert isinstance(tower, MulanAudioTower)
     mel = tower.model.mel(waveform)

@@ -119,6 +119,9 @@ def _values(document: Any) -> Iterator[str | float]:
         for name, value in document.items():
             yield name
             yield from _values(value)
+    elif isinstance(document, list):
+        for value in document:
+            yield from _values(value)
     else:
         yield document
 
@@ -137,4 +140,10 @@ def test_nothing_is_left_to_fill_in_and_links_lead_somewhere() -> None:
     assert not re.findall(r"<!--|\{\w+\}", README)
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
         links = re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
-        assert all((page.parent / link).exists() for link in links if not link.startswith("http")), page
+        for link in (link for link in links if not link.startswith("http")):
+            file, _, heading = link.partition("#")
+            target = page.parent / file if file else page
+            assert target.exists(), f"{page}: {link}"
+            titles = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE) if heading else []
+            known = [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
+            assert not heading or heading in known, f"{page}: {link}"

@@ -258,3 +258,17 @@ def test_a_reward_model_that_answers_later_is_no_longer_named_as_a_fault(tmp_pat
     again = rerank.rank(folder, reward=moody, output=folder)
     assert not any("gave no reward" in reason for one in again for reason in one.reasons)
     assert all(one.faults == {} for one in again)
+
+
+def test_what_a_gap_means_was_measured_for_music_that_the_reward_model_knows(tmp_path: Path) -> None:
+    mini = rerank.load_reward("cmi-mini")
+    assert mini.info.calibration is not None
+    made = rerank.generate("slow piano", 2, duration=1.0, generator="synth", reward=mini, output=tmp_path / "run")
+    assert made.verdict is not None
+    again = rerank.rank([one.path for one in made if one.path], "slow piano", reward=mini)
+    assert again.verdict == made.verdict  # files of a run by synth
+    for candidate in made:
+        candidate.save(tmp_path / f"{candidate.index}.wav")
+    unknown = rerank.rank([tmp_path / "0.wav", tmp_path / "1.wav"], "slow piano", reward=mini)
+    assert unknown.verdict is None and "no verdict" in scales_of(unknown.settings)[-1]
+    assert "above" in unknown.best.reasons[1]  # where it stands among takes by synth is a fact

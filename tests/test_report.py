@@ -414,7 +414,8 @@ def song(seed: int, duration: float, sample_rate: int) -> Audio:
 
 
 def test_sixteen_takes_of_thirty_seconds_fit(tmp_path: Path) -> None:
-    takes = [take(i, audio=song(i, 30.0, 44_100)) for i in range(16)]
+    audio = song(0, 30.0, 44_100)
+    takes = [take(i, audio=audio) for i in range(16)]
     path = write_report(ranked(16, takes=takes), tmp_path / "report.html")
     assert path.stat().st_size <= LIMIT
     page = Page(path.read_text("utf-8"))

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -32,8 +33,8 @@ def key(number: int) -> str:
     return f"{number:064x}"
 
 
-def tensors(number: int, size: int = 100) -> list[Tensor]:
-    return [torch.full((size,), float(number)), torch.arange(3.0)]
+def tensor(number: int, size: int = 100) -> Tensor:
+    return torch.full((size,), float(number))
 
 
 def files(folder: Path) -> list[str]:
@@ -50,44 +51,64 @@ def change(path: Path, about: dict[str, str] | None = None, made: dict[str, Tens
 def test_it_keeps_what_was_used_last_within_its_limit(tmp_path: Path) -> None:
     folder, memory = tmp_path / "kept", Memory(limit=1000, folder=tmp_path / "kept")
     for number in range(5):
-        memory.put({key(number): tensors(number)})
+        memory.put({key(number): tensor(number)})
         path = folder / f"{key(number)}{SUFFIX}"
         if path.exists():
             os.utime(path, (number, number))
     assert [memory._held.keys() & {key(n)} != set() for n in range(5)] == [False, False, False, True, True]
-    assert memory._size == 2 * (400 + 12)
+    assert memory._size == 2 * 400
     assert sum(path.stat().st_size for path in folder.glob("*.safetensors")) <= 1000
     found = memory.get(key(4))
-    assert found is not None and found[0][0] == 4
+    assert found is not None and found[0] == 4
     assert memory.get(key(0)) is None
 
 
 def test_what_is_read_makes_place_after_what_is_not(tmp_path: Path) -> None:
     first = Memory(folder=tmp_path)
-    first.put({key(number): tensors(number) for number in range(3)})
+    first.put({key(number): tensor(number) for number in range(3)})
     for number in range(3):
         os.utime(tmp_path / f"{key(number)}{SUFFIX}", (number, number))
     length = (tmp_path / f"{key(0)}{SUFFIX}").stat().st_size
     second = Memory(limit=3 * length, folder=tmp_path)
     assert second.get(key(0)) is not None
-    second.put({key(3): tensors(3)})
+    second.put({key(3): tensor(3)})
     assert files(tmp_path) == [f"{key(number)}{SUFFIX}" for number in (0, 2, 3)]
 
 
-def test_tensors_come_back_as_they_were(tmp_path: Path) -> None:
-    made = [torch.randn(2, 3), torch.ones((), dtype=torch.bfloat16), torch.zeros(0, 4), torch.tensor([[True]])]
+@pytest.mark.parametrize(
+    "made", [torch.randn(2, 3), torch.ones((), dtype=torch.bfloat16), torch.zeros(0, 4), torch.randn(3, 2).T]
+)
+def test_tensors_come_back_as_they_were(made: Tensor, tmp_path: Path) -> None:
     with torch.inference_mode():
         Memory(folder=tmp_path).put({key(1): made})
     found = Memory(folder=tmp_path).get(key(1))
     assert found is not None
-    for one, again in zip(made, found, strict=True):
-        assert one.dtype == again.dtype and torch.equal(one, again)
+    assert found.dtype == made.dtype and torch.equal(found, made)
 
 
 @pytest.mark.parametrize("limit", [-1, 1.5, True, "1 GB"])
 def test_a_limit_is_a_number_of_bytes(limit: Any) -> None:
     with pytest.raises(InvalidInput, match="limit must be a whole number"):
         Memory(limit=limit)
+
+
+def test_one_memory_serves_all_of_a_process_and_one_all_of_a_folder(tmp_path: Path) -> None:
+    kept, other = Memory.shared(2, tmp_path / "kept"), Memory.shared(2, tmp_path / "other")
+    assert Memory.shared(1, tmp_path / "other" / ".." / "kept") is kept is not other
+    assert Memory.shared() is Memory.shared() and Memory.shared() not in (kept, other)
+    assert kept.limit == 2 * 2**20, "the largest holds"
+    assert Memory.shared(3, tmp_path / "kept").limit == kept.limit == 3 * 2**20
+    gone = weakref.ref(kept)
+    del kept
+    assert gone() is None and Memory.shared(1, tmp_path / "kept").limit == 2**20
+
+
+def test_a_shared_folder_is_looked_into_each_time(tmp_path: Path) -> None:
+    memory = Memory.shared(1, tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"holds 'notes\.txt', which is no part of a cache"):
+        Memory.shared(1, tmp_path)
+    assert memory.get(key(1)) is None
 
 
 # what is not ours
@@ -105,7 +126,7 @@ def _put(folder: Path, name: str) -> Path:
 @pytest.mark.parametrize("before", [False, True])
 def test_a_folder_that_holds_anything_else_is_refused(name: str, before: bool, tmp_path: Path) -> None:
     if before:
-        Memory(folder=tmp_path).put({key(1): tensors(1)})
+        Memory(folder=tmp_path).put({key(1): tensor(1)})
     path = _put(tmp_path, name)
     held = sorted(tmp_path.rglob("*"))
     with pytest.raises(OutputError, match=re.escape(f"holds {name.split('/')[0]!r}, which is no part of a cache")):
@@ -133,7 +154,7 @@ def test_what_comes_into_a_cache_later_is_never_deleted(name: str, tmp_path: Pat
     path = _put(tmp_path, name)
     content = path.read_bytes()
     for number in range(1, 7):
-        memory.put({key(number): tensors(number)})
+        memory.put({key(number): tensor(number)})
     assert path.read_bytes() == content
     assert key(1) + SUFFIX not in files(tmp_path)
 
@@ -146,7 +167,7 @@ def test_another_tool_s_cache_and_other_formats_are_refused(tmp_path: Path) -> N
     with pytest.raises(OutputError, match="holds 'CACHEDIR.TAG', which is no part of a cache"):
         Memory(folder=tmp_path)
     tag.write_text("Signature: 8a477f597d28d172789f06886806bc55\n# rerank-cache 17: of the future\n")
-    with pytest.raises(OutputError, match="a cache of another version of rerank, not a 'rerank-cache 1'; name another"):
+    with pytest.raises(OutputError, match="a cache of another version of rerank, not a 'rerank-cache 2'; name another"):
         Memory(folder=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["CACHEDIR.TAG"]
 
@@ -175,24 +196,25 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
         lambda path: path.write_bytes(b"broken"),
         lambda path: path.write_bytes(path.read_bytes()[:-7]),
         lambda path: change(path, about={"key": key(2)}),
-        lambda path: change(path, about={"written_by": "rerank-cache 0"}),
+        lambda path: change(path, about={"written_by": "rerank-cache 1"}),
         lambda path: change(path, about={"sha256": "0" * 64}),
-        lambda path: change(path, made={"0000": torch.ones(100, dtype=torch.float64), "0001": torch.arange(3.0)}),
-        lambda path: change(path, made={"0000": tensors(1)[0].reshape(10, 10), "0001": torch.arange(3.0)}),
-        lambda path: change(path, made={"0000": tensors(1)[0]}),
+        lambda path: change(path, made={"encoded": torch.ones(100, dtype=torch.float64)}),
+        lambda path: change(path, made={"encoded": tensor(1).reshape(10, 10)}),
+        lambda path: change(path, made={"encoded": tensor(1), "more": torch.arange(3.0)}),
+        lambda path: change(path, made={"other": tensor(1)}),
         lambda path: save_file({"weight": torch.ones(3)}, path),
     ],
 )
 def test_what_is_not_what_was_written_is_made_again(
     spoil: Callable[[Path], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    Memory(folder=tmp_path).put({key(1): tensors(1)})
+    Memory(folder=tmp_path).put({key(1): tensor(1)})
     path = tmp_path / f"{key(1)}{SUFFIX}"
     spoil(path)
     memory = Memory(folder=tmp_path)
     assert memory.get(key(1)) is None
     assert "is made again" in caplog.text and str(path) in caplog.text
-    memory.put({key(1): tensors(1)})
+    memory.put({key(1): tensor(1)})
     assert Memory(folder=tmp_path).get(key(1)) is not None
 
 
@@ -200,7 +222,7 @@ def test_what_is_not_what_was_written_is_made_again(
 
 
 def test_what_a_killed_process_left_is_deleted_after_a_while(tmp_path: Path) -> None:
-    Memory(folder=tmp_path).put({key(1): tensors(1)})
+    Memory(folder=tmp_path).put({key(1): tensor(1)})
     ours = tmp_path / f".{key(1)}{SUFFIX}.123.456.partial"
     for path in (ours, tmp_path / ".CACHEDIR.TAG.123.456.partial"):
         path.write_bytes(b"half")
@@ -217,7 +239,7 @@ import os, pathlib, sys, torch
 from rerank.rewards.memory import Memory
 memory = Memory(folder=pathlib.Path(sys.argv[1]))
 sys.addaudithook(lambda event, args: os._exit(9) if event == "os.rename" else None)
-memory.put({"1" * 64: [torch.ones(3)]})
+memory.put({"1" * 64: torch.ones(3)})
 """
     for folder in (tmp_path / "kept", tmp_path / "kept"):
         assert subprocess.run([sys.executable, "-c", code, folder], check=False, cwd=ROOT).returncode == 9
@@ -234,8 +256,8 @@ def test_one_cache_serves_many_threads(tmp_path: Path, caplog: pytest.LogCapture
         for turn in range(50):
             name = (number + turn) % 7
             found = memory.get(key(name))
-            assert found is None or found[0].tolist() == [float(name)] * 100
-            memory.put({key(name): tensors(name)})
+            assert found is None or found.tolist() == [float(name)] * 100
+            memory.put({key(name): tensor(name)})
             memory.clear()
 
     with ThreadPoolExecutor(4) as pool:
@@ -253,8 +275,8 @@ for turn in range(150):
         memory = Memory(limit=4000, folder=pathlib.Path(sys.argv[1]))
     name = (turn + int(sys.argv[2])) % 9
     found = memory.get(f"{name:064x}")
-    assert found is None or found[0].tolist() == [float(name)] * 100, found
-    memory.put({f"{name:064x}": [torch.full((100,), float(name))]})
+    assert found is None or found.tolist() == [float(name)] * 100, found
+    memory.put({f"{name:064x}": torch.full((100,), float(name))})
     memory.clear()
 """
     command = [sys.executable, "-c", code, str(tmp_path / "kept")]
@@ -269,14 +291,14 @@ def test_a_folder_that_cannot_be_written_any_more_is_still_read(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory = Memory(folder=tmp_path)
-    memory.put({key(1): tensors(1)})
+    memory.put({key(1): tensor(1)})
 
     def full(self: Path, content: bytes) -> int:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", full)
-        memory.put({key(2): tensors(2)})
+        memory.put({key(2): tensor(2)})
     assert "encoded audio is no longer kept" in caplog.text and "no space left" in caplog.text
     memory.clear()
     assert memory.get(key(1)) is not None and memory.get(key(2)) is None

@@ -222,7 +222,7 @@ def test_options_that_json_cannot_hold_are_refused(tmp_path: Path) -> None:
     generator = ToyGenerator()
     info: GeneratorInfo = replace(generator.info, options={"what": object()})
     generator.info = info
-    with pytest.raises(InvalidInput, match="the options of 'toy' cannot be stored"):
+    with pytest.raises(InvalidInput, match="what 'toy' says of itself cannot be stored"):
         generate(tmp_path / "run", 2, generator=generator)
     assert not (tmp_path / "run").exists()
 

@@ -495,6 +495,6 @@ def test_floors_follow_their_axes(tmp_path: Path) -> None:
 def test_options_of_a_reward_model_that_json_cannot_hold_are_refused(tmp_path: Path) -> None:
     reward = ToyReward()
     reward.info = replace(reward.info, options={"what": object()})
-    with pytest.raises(InvalidInput, match="the options of 'toy' cannot be stored"):
+    with pytest.raises(InvalidInput, match="what 'toy' says of itself cannot be stored"):
         stored(tmp_path / "run", reward=reward)
     assert not (tmp_path / "run").exists()

@@ -11,6 +11,7 @@ import pytest
 from rerank.audio import Audio
 from rerank.data import Prompt
 from rerank.errors import InvalidInput, RewardFailed
+from rerank.protocols import Axis
 from rerank.scoring import Scorer, not_finite, score_each
 from tests.conftest import ToyReward, notes
 
@@ -177,3 +178,17 @@ def test_a_prompt_that_cannot_be_prepared() -> None:
 def test_not_finite_names_the_axis() -> None:
     assert not_finite({"musicality": None, "alignment": 1.0}) is None
     assert not_finite({"musicality": 1.0, "alignment": float("nan")}) == "reward not finite: alignment is nan"
+
+
+@pytest.mark.parametrize("needs", [{"needs": frozenset({"lyrics"})}, {"needs_any": frozenset({"lyrics", "reference"})}])
+def test_a_model_of_which_no_axis_applies_is_not_asked(needs: Any) -> None:
+    reward = ToyReward()
+    reward.info = replace(reward.info, axes={name: Axis(meaning="", **needs) for name in reward.info.axes})
+    assert list(score_each(reward, PROMPT, AUDIO)) == [{"musicality": None, "alignment": None}] * 9
+    assert reward.prepared == reward.scored == 0
+    (found,) = score_each(reward, Prompt("a", "la la"), AUDIO[:1])
+    assert isinstance(found, dict) and None not in found.values()
+    one = {**reward.info.axes, "musicality": Axis(meaning="")}
+    reward.info = replace(reward.info, axes=one)
+    assert all(isinstance(result, dict) for result in score_each(reward, PROMPT, AUDIO))
+    assert reward.scored == 10, "one axis that applies is enough"

@@ -127,6 +127,9 @@ def test_a_declaration_that_makes_no_sense_is_caught() -> None:
     reward.info = replace(_axis(needs=frozenset({"lyrics"})), conditions=frozenset({"text"}))
     with pytest.raises(ConformanceError, match=r"needs holds \['lyrics'\], which info.conditions lacks"):
         check_reward(reward)
+    reward.info = replace(_axis(needs_any=frozenset({"lyrics", "text"})), conditions=frozenset({"text"}))
+    with pytest.raises(ConformanceError, match=r"needs_any holds \['lyrics'\], which info.conditions lacks"):
+        check_reward(reward)
 
 
 def _axis(**changed: Any) -> RewardInfo:
@@ -143,6 +146,33 @@ def test_an_axis_that_breaks_what_it_declares_is_caught() -> None:
     reward.info = _axis(low=0.0, high=1e-6)
     with pytest.raises(ConformanceError, match=r"alignment is 0\.\d+; its range is 0.0 to 1e-06"):
         check_reward(reward)
+
+
+def test_an_axis_that_needs_one_part_of_several_is_held_to_it() -> None:
+    reward = ToyReward()
+    reward.info = _axis(needs_any=frozenset({"text", "lyrics"}))
+    with pytest.raises(ConformanceError, match=r"alignment is 0\.\d+ without lyrics, text, which it needs"):
+        check_reward(reward)
+    # a model of that axis alone is never asked by a run, but whoever calls it directly must get None too
+    reward = _One()
+    reward.info = replace(reward.info, axes={"alignment": Axis(meaning="", needs_any=frozenset({"text", "lyrics"}))})
+    with pytest.raises(ConformanceError, match=r"alignment is 0\.\d+ without lyrics, text, which it needs"):
+        check_reward(reward)
+
+
+class _One(ToyReward):
+    def score(self, prepared: float, audio: Any) -> list[dict[str, float | None]]:
+        return [{"alignment": one["alignment"]} for one in super().score(prepared, audio)]
+
+
+def test_a_reward_model_that_cannot_do_without_a_prompt_is_caught() -> None:
+    class Strict(ToyReward):
+        def prepare(self, prompt: Prompt) -> float:
+            assert prompt.conditions(), "nothing to read"
+            return super().prepare(prompt)
+
+    with pytest.raises(ConformanceError, match="cannot read the prompt: AssertionError: nothing to read"):
+        check_reward(Strict())
 
 
 def test_a_reward_model_that_reads_more_than_it_declares_is_caught() -> None:

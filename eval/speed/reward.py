@@ -43,11 +43,11 @@ from rerank.generators.synth import Synth
 from rerank.models.cmi import RewardModel
 from rerank.models.device import has_fast_bfloat16, resolve_device
 from rerank.models.hub import Source
+from rerank.models.muq import SAMPLE_RATE
 from rerank.models.published import build_cmi_rm, read_cmi_rm
 from rerank.protocols import Progress
 from rerank.rewards.cmi import CmiReward
 from rerank.rewards.cmi_rm import load_cmi_rm
-from rerank.rewards.encoding import SAMPLE_RATE
 from rerank.scoring import score_each
 
 TEXT = "warm lo-fi piano with a slow beat, vinyl crackle and a soft female voice"

@@ -25,12 +25,13 @@ from rerank.cli.options import (
     RewardPath,
     Verbose,
 )
-from rerank.cli.tables import print_scores
+from rerank.cli.tables import print_meanings, print_scores
 from rerank.errors import RerankError
 
 if TYPE_CHECKING:
     from rerank.manifest import PromptParts, Take
     from rerank.protocols import Progress
+    from rerank.runs.panel import Panel
     from rerank.scoring import Rewards
 
 
@@ -65,16 +66,19 @@ def score(
     chosen = choices.rewards(reward, reward_path, reward_cache, reward_option)
     groups = by_prompt(found, choices.prompt(prompt, choices.lyrics(lyrics, lyrics_file), reference))
     results: dict[Take, Rewards | RerankError] = {}
+    panels: list[Panel] = []
     interrupted = False
     try:
         with progress_bar() as on_progress:
-            for take, result in _scored(groups, chosen, device, on_progress):
+            for take, result in _scored(groups, chosen, device, on_progress, panels.append):
                 results[take] = result
     except KeyboardInterrupt:
         if not results:
             raise
         interrupted = True
     _print([(str(take.path), results[take]) for take in found if take in results], csv, as_json)
+    if panels and not as_json:
+        print_meanings(panels[0].scales())
     missing = [take for take in found if not isinstance(results.get(take), dict)]
     if missing:
         reason = "interrupted: " if interrupted else ""
@@ -87,6 +91,7 @@ def _scored(
     reward: Any,
     device: str,
     on_progress: "Callable[[Progress], None] | None",
+    on_loaded: "Callable[[Panel], None]",
 ) -> "Iterator[tuple[Take, Rewards | RerankError]]":
     """Yield the rewards of each take, or why it has none, prompt by prompt; what is loaded is loaded once."""
     from rerank.elsewhere import score_each
@@ -110,7 +115,12 @@ def _scored(
             asked = choices.read(prompt)
             told = None if several else on_progress
             for result in score_each(
-                [take.path for take in takes], asked, reward=reward, device=device, on_progress=told
+                [take.path for take in takes],
+                asked,
+                reward=reward,
+                device=device,
+                on_progress=told,
+                on_loaded=on_loaded,
             ):
                 yield left.pop(0), result
         except RerankError as error:

@@ -97,17 +97,24 @@ def print_why(ranking: "Ranking") -> None:
     """Print why the first is first and how sure that is, what of the prompt was not heeded, and what the numbers mean."""
     from rerank.reasons import scales_of
 
-    told = {
-        f"why {ranking.best.name} is first" if len(ranking) else "": ranking.best.reasons if len(ranking) else (),
-        "the prompt": ranking.settings.notes,
-        "the numbers": scales_of(ranking.settings) if len(ranking) else (),
-    }
-    for title, sentences in told.items():
-        if sentences:
-            typer.echo(f"{shown(title)}:")
-            print_columns([Column("", ["-"] * len(sentences)), Column("", list(map(shown, sentences)))], titles=False)
+    if len(ranking):
+        _print_list(f"why {ranking.best.name} is first", ranking.best.reasons)
+    _print_list("the prompt", ranking.settings.notes)
+    if len(ranking):
+        print_meanings(scales_of(ranking.settings))
     if ranking.verdict is not None:
         typer.echo(f"verdict: {ranking.verdict.word} ({ranking.verdict.probability:.0%})")
+
+
+def print_meanings(sentences: Sequence[str]) -> None:
+    """Print what numbers mean."""
+    _print_list("the numbers", sentences)
+
+
+def _print_list(title: str, sentences: Sequence[str]) -> None:
+    if sentences:
+        typer.echo(f"{shown(title)}:")
+        print_columns([Column("", ["-"] * len(sentences)), Column("", list(map(shown, sentences)))], titles=False)
 
 
 def print_outcomes(outcomes: "Outcomes", folder: str | None) -> None:

@@ -122,7 +122,15 @@ class MulanAudioTower(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Shape: `[batch, time]` -> `[batch, tokens, dim]`."""
-        tokens: Tensor = self.transformer(self.proj(self.model(waveform)))
+        return self.project(self.model(waveform))
+
+    def project(self, states: Tensor) -> Tensor:
+        """Return the tokens of what MuQ gives.
+
+        Shape:
+            `[batch, tokens, dim of MuQ]` -> `[batch, tokens, dim]`
+        """
+        tokens: Tensor = self.transformer(self.proj(states))
         return tokens
 
 
@@ -186,7 +194,15 @@ class Mulan(nn.Module):
         Shape:
             `[batch, time]` at 24 kHz -> `[batch, dim_latent]`
         """
-        return _direction(self.audio(waveform), self.audio_to_latents)
+        return self.vectors(self.audio.model(waveform))
+
+    def vectors(self, states: Tensor) -> Tensor:
+        """Return vectors of length 1 of what MuQ gives.
+
+        Shape:
+            `[batch, tokens, dim of MuQ]` -> `[batch, dim_latent]`
+        """
+        return _direction(self.audio.project(states), self.audio_to_latents)
 
     def encode_text(self, text: str) -> Tensor:
         """Return the vector of length 1 of one text: the original reads padding as text, so texts go one by one.

@@ -30,8 +30,12 @@ _AUDIO_UNUSED = ("aggregator.*", *(f"model.model.{name}" for name in MUQ_UNUSED)
 _TEXT_UNUSED = ("model.pooler.*", "model.embeddings.position_ids")
 
 
-def read_muq(source: Source = MUQ_SOURCE) -> Muq:
+def read_muq(source: Source = MUQ_SOURCE, fuse: bool = True) -> Muq:
     """Return MuQ from `config.json` and `model.safetensors`.
+
+    Args:
+        source: of its files.
+        fuse: see `Muq.fuse`; without it the network is as it was published.
 
     Raises:
         WeightsError: a file is missing, broken, not supported or cannot be downloaded.
@@ -41,11 +45,16 @@ def read_muq(source: Source = MUQ_SOURCE) -> Muq:
         model = Muq(config)
     path = source.file("model.safetensors")
     load_strictly(model, read_weights(path), where=str(path), unused=[f"model.{name}" for name in MUQ_UNUSED])
-    return model.eval().fuse()
+    model.eval()
+    return model.fuse() if fuse else model
 
 
-def read_mulan(source: Source = MULAN_SOURCE) -> tuple[Mulan, Path]:
+def read_mulan(source: Source = MULAN_SOURCE, fuse: bool = True) -> tuple[Mulan, Path]:
     """Return MuQ-MuLan from `config.json` and `pytorch_model.bin`, and the path of the latter.
+
+    Args:
+        source: of its files.
+        fuse: see `read_muq`.
 
     Raises:
         WeightsError: a file is missing, broken, not supported or cannot be downloaded.
@@ -66,7 +75,9 @@ def read_mulan(source: Source = MULAN_SOURCE) -> tuple[Mulan, Path]:
         prefix="mulan.",
         unused=[f"mulan.{name}" for name in unused],
     )
-    model.eval().audio.model.fuse()
+    model.eval()
+    if fuse:
+        model.audio.model.fuse()
     return model, path
 
 
@@ -75,7 +86,7 @@ def read_cmi_rm(source: Source = CMI_RM_SOURCE, fuse: bool = True) -> tuple[Rewa
 
     Args:
         source: of its files.
-        fuse: see `Muq.fuse`; without it the network is as it was published.
+        fuse: see `read_muq`.
 
     Raises:
         WeightsError: a file is missing, broken, not supported or cannot be downloaded.

@@ -3,12 +3,15 @@
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rerank.errors import OutputError
 from rerank.files import as_path, write_bytes
 from rerank.protocols import Progress
-from rerank.ranking import Ranking
 from rerank.run_folder import to_json
+
+if TYPE_CHECKING:
+    from rerank.ranking import Ranking
 
 NAME = "report.html"
 """Of the page in the folder of its run."""
@@ -18,7 +21,7 @@ _HEAD = 4_096  # bytes in which what a page says of itself stands
 
 
 def write_report(
-    ranking: Ranking,
+    ranking: "Ranking",
     path: str | Path,
     *,
     overwrite: bool = False,
@@ -63,12 +66,12 @@ def is_report(path: Path) -> bool:
     return _MARK in _head(path)
 
 
-def is_stale(ranking: Ranking, path: Path) -> bool:
+def is_stale(ranking: "Ranking", path: Path) -> bool:
     """Return whether a file is a page of something else than this ranking; not so where it is none."""
     return is_report(path) and f'content="{_digest(ranking, path.parent)}"'.encode() not in _head(path)
 
 
-def _digest(ranking: Ranking, folder: Path) -> str:
+def _digest(ranking: "Ranking", folder: Path) -> str:
     return hashlib.sha256(to_json(ranking.to_dict(folder)).encode()).hexdigest()
 
 

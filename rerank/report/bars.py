@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rerank.ranking import Ranking
 from rerank.report.words import number
 from rerank.verdict import axes_of
+
+if TYPE_CHECKING:
+    from rerank.ranking import Ranking
 
 
 @dataclass(frozen=True)
@@ -55,13 +57,13 @@ class Bar:
     ticks: str = ""
 
 
-def scales_of(ranking: Ranking) -> list[Scale]:
+def scales_of(ranking: "Ranking") -> list[Scale]:
     """Return the scale of the combined reward, and that of each axis."""
     settings = ranking.settings
     bounds = {
         axis: about
         for record in settings.rewards
-        for axis, own in axes_of(record, settings).items()
+        for axis, own in axes_of(record, settings.rewards, settings.weights).items()
         if (about := (record.get("axes") or {}).get(own))
     }
     ranked = [one for one in ranking.candidates if one.rank is not None]

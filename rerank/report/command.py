@@ -7,17 +7,19 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rerank.errors import RerankError
 from rerank.filters import Filters
 from rerank.names.entry import Kind
 from rerank.names.option import Option, plain
-from rerank.ranking import Ranking
 from rerank.registry import entries, options
 from rerank.report.words import relative, several
 from rerank.rules import normalise_weights
 from rerank.settings import Settings
+
+if TYPE_CHECKING:
+    from rerank.ranking import Ranking
 
 _WIDTH = 84  # characters of a line
 
@@ -38,7 +40,7 @@ class Command:
     notes: tuple[str, ...] = ()
 
 
-def command_of(ranking: Ranking, folder: Path) -> Command:
+def command_of(ranking: "Ranking", folder: Path) -> Command:
     """Return the command that makes a ranking again when it is run in a folder.
 
     What has its default is left out, where that is known: names of generators and reward models are looked up here, and
@@ -87,7 +89,7 @@ def _escape(code: int) -> str:
     return f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}"
 
 
-def _made(ranking: Ranking, notes: list[str]) -> Iterator[tuple[str, ...]]:
+def _made(ranking: "Ranking", notes: list[str]) -> Iterator[tuple[str, ...]]:
     settings = ranking.settings
     yield ("-n", str(settings.n))
     if settings.duration is not None:
@@ -99,7 +101,7 @@ def _made(ranking: Ranking, notes: list[str]) -> Iterator[tuple[str, ...]]:
             yield ("--generator-option", pair)
 
 
-def _files(ranking: Ranking, folder: Path, notes: list[str]) -> Iterator[tuple[str, ...]]:
+def _files(ranking: "Ranking", folder: Path, notes: list[str]) -> Iterator[tuple[str, ...]]:
     lost = 0
     for candidate in sorted(ranking.candidates, key=lambda one: one.index):
         path = candidate.source or candidate.path
@@ -112,7 +114,7 @@ def _files(ranking: Ranking, folder: Path, notes: list[str]) -> Iterator[tuple[s
         notes.append(f"{several(lost, 'take')} came from no file, and cannot be named.")
 
 
-def _prompt(ranking: Ranking, folder: Path, notes: list[str], made: bool) -> Iterator[tuple[str, ...]]:
+def _prompt(ranking: "Ranking", folder: Path, notes: list[str], made: bool) -> Iterator[tuple[str, ...]]:
     prompt = ranking.prompt
     if not made and prompt.text.strip():
         yield ("--prompt", prompt.text)

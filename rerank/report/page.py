@@ -5,14 +5,13 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
 from rerank import reasons
 from rerank.audio import Audio
 from rerank.data import Candidate
-from rerank.ranking import Ranking
 from rerank.report import words
 from rerank.report.bars import Bar, Scale, bar_of, scales_of
 from rerank.report.command import command_of
@@ -20,6 +19,9 @@ from rerank.report.legend import about_bars, about_sounds
 from rerank.report.sounds import Sound, listening
 from rerank.settings import Settings
 from rerank.verdict import axes_of
+
+if TYPE_CHECKING:
+    from rerank.ranking import Ranking
 
 MAX_BYTES = 5_950_000
 """Of a page: what mail lets through."""
@@ -61,7 +63,7 @@ class Take:
     missing: str
 
 
-def page_of(ranking: Ranking, folder: Path, digest: str, on_take: Callable[[int, int], None]) -> str:
+def page_of(ranking: "Ranking", folder: Path, digest: str, on_take: Callable[[int, int], None]) -> str:
     """Return the HTML of a page.
 
     Args:
@@ -125,7 +127,7 @@ def page_of(ranking: Ranking, folder: Path, digest: str, on_take: Callable[[int,
     )
 
 
-def _room(ranking: Ranking, pieces: Sequence[Audio | None]) -> int:
+def _room(ranking: "Ranking", pieces: Sequence[Audio | None]) -> int:
     """Return how many bytes of a page are left for players."""
     texts = [*ranking.settings.notes, ranking.prompt.text * 3, (ranking.prompt.lyrics or "") * 3]
     texts += [text for one in ranking.candidates for text in (*one.reasons, one.set_aside or "")]
@@ -178,12 +180,12 @@ def _reward(record: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     ]
     axes = [
         (axis, (about.get(own) or {}).get("meaning", ""), settings.weights[axis])
-        for axis, own in axes_of(record, settings).items()
+        for axis, own in axes_of(record, settings.rewards, settings.weights).items()
     ]
     return {"name": str(record["name"]), "facts": [(name, fact) for name, fact in facts if fact], "axes": axes}
 
 
-def _licences(ranking: Ranking) -> list[tuple[str, str, str]]:
+def _licences(ranking: "Ranking") -> list[tuple[str, str, str]]:
     """Return of what, which licence, and what it means."""
     settings = ranking.settings
     found: list[tuple[str, str, str]] = []

@@ -6,12 +6,14 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from rerank.ranking import Ranking
 from rerank.settings import Settings
+
+if TYPE_CHECKING:
+    from rerank.ranking import Ranking
 
 # control characters but tab and line feed, halves of characters, and what turns the direction of the text after it
 _HIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
@@ -105,7 +107,7 @@ def decibels(peak: float) -> str:
     return f"{20 * math.log10(peak) + 0.0:.1f} dBFS" if peak > 0 else "no sound"
 
 
-def title_of(ranking: Ranking) -> str:
+def title_of(ranking: "Ranking") -> str:
     """Return what a page is called after: the text of the prompt, or else what there is."""
     prompt = ranking.prompt
     if prompt.text.strip():
@@ -115,7 +117,7 @@ def title_of(ranking: Ranking) -> str:
     return "After a reference" if prompt.reference is not None else "Takes without a prompt"
 
 
-def kind_of(ranking: Ranking) -> str:
+def kind_of(ranking: "Ranking") -> str:
     """Return what was ranked, and by whom."""
     settings = ranking.settings
     count = several(len(ranking.candidates), "take" if settings.generator is not None else "recording")
@@ -124,7 +126,7 @@ def kind_of(ranking: Ranking) -> str:
     return f"{count}{length}{maker}, ranked by {listed([str(record['name']) for record in settings.rewards])}"
 
 
-def verdict_of(ranking: Ranking) -> tuple[str, str]:
+def verdict_of(ranking: "Ranking") -> tuple[str, str]:
     """Return the verdict on the first two takes in a word or two, and the sentence that explains it."""
     verdict = ranking.verdict
     ranked = [one for one in ranking.candidates if one.rank is not None]
@@ -146,7 +148,7 @@ def verdict_of(ranking: Ranking) -> tuple[str, str]:
     return ("Clear" if verdict.word == "clear" else f"Leans to {first}"), f"{told}."
 
 
-def status_of(ranking: Ranking) -> str:
+def status_of(ranking: "Ranking") -> str:
     """Return what is to be said of a run that is not done."""
     finished = sum(one.rank is not None or one.set_aside is not None for one in ranking.candidates)
     so_far = f"{finished:,} of {several(ranking.settings.n, 'take')} finished"

@@ -14,9 +14,13 @@ from rerank.models.mulan import MulanAudioTower
 from rerank.models.published import CMI_RM, read_cmi_rm
 from rerank.models.weights import fingerprint, say_licence
 from rerank.rewards.cmi import CmiReward, Strategy, check_strategy
-from rerank.rewards.encoding import CHUNK_DURATION, GPU_DURATION, check_duration
-from rerank.rewards.memory import Memory
+from rerank.rewards.front_end import Resampler, check_duration, check_resampler
+from rerank.rewards.memory import DEFAULT_SIZE, Memory
 from rerank.rewards.precision import resolve_precision
+from rerank.rewards.towers import share_muq
+
+CHUNK_DURATION = 30.0
+"""Seconds of audio that go through MuQ at a time in the official code."""
 
 
 def load_cmi_rm(
@@ -25,8 +29,10 @@ def load_cmi_rm(
     revision: str | None = None,
     max_duration: float | None = 120.0,
     strategy: Strategy = "whole",
+    resampler: Resampler = "sinc",
     precision: str = "auto",
     cache: str | Path | None = None,
+    cache_size: int = DEFAULT_SIZE,
     device: str = "auto",
 ) -> CmiReward:
     """Return the published reward model.
@@ -38,9 +44,12 @@ def load_cmi_rm(
             all; 120 is that of the benchmark.
         strategy: what of a candidate is judged: the `whole` as one, as in the benchmark, its `first` 10 seconds, or the
             `mean` over its clips of 10 seconds, weighted by duration.
+        resampler: "sinc", as the published numbers were made, or "soxr".
         precision: "float32", which gives the numbers of the official code on a CPU, "bf16" or "bf16-autocast"; "auto" is
             bf16 on a GPU that has it, else float32.
-        cache: folder in which encoded audio is kept for later runs, at most 512 MiB; None keeps it in memory only.
+        cache: folder in which encoded audio is kept for later runs; None keeps it in memory only.
+        cache_size: MiB of encoded audio that are kept in memory, and again in the folder; of reward models that share
+            either the largest holds.
         device: to compute on: "auto" (the GPU if there is one), "cpu", "cuda".
 
     Raises:
@@ -50,25 +59,28 @@ def load_cmi_rm(
         OutputError: `cache` cannot be written, or holds anything else.
     """
     torch_device = resolve_device(device)
-    precision = resolve_precision(precision, torch_device)
+    resolved = resolve_precision(precision, torch_device)
     check_strategy(strategy)
     check_duration(max_duration)
+    check_resampler(resampler)
     source = Source.given(path, CMI_RM, revision)
-    memory = Memory(folder=None if cache is None else as_path("cache", cache))
+    memory = Memory.shared(cache_size, None if cache is None else as_path("cache", cache))
     info = reward_info("cmi-rm")
     say_licence(info.name, info.licence)
-    model, weights = read_cmi_rm(source)
-    towers = model.audio_module
-    assert isinstance(towers, MulanAudioTower)
+    model, weights = read_cmi_rm(source, fuse=False)
+    audio = model.audio_module
+    assert isinstance(audio, MulanAudioTower)
+    tower = share_muq(audio.model, resolved, torch_device, info.name)
+    audio.model = tower.network
     return CmiReward(
         model,
-        info=replace(info, version=fingerprint([weights], model.config, towers.config)),
+        info=replace(info, version=fingerprint([weights], model.config, audio.config)),
+        tower=tower,
         strategy=strategy,
         chunk_duration=CHUNK_DURATION,
         max_duration=max_duration,
-        resampler="sinc",
-        precision=precision,
-        together=GPU_DURATION if torch_device.type == "cuda" else CHUNK_DURATION,
+        resampler=resampler,
+        precision=resolved,
         memory=memory,
         device=device,
     )

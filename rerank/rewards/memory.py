@@ -1,101 +1,94 @@
-"""What was encoded before: tensors by the content that they were made from, in memory and in a folder of their own.
+"""What audio towers made before: a tensor for each window of audio, by what it was made from.
 
-A folder is a cache only by the file `CACHEDIR.TAG` in it, by which backup programs know one too; nothing else may lie
-there. Only files are read, replaced or deleted that have a name of 64 hex digits and say inside that they were written here.
-
-**Source**: of the mark, the Cache Directory Tagging Specification (https://bford.info/cachedir/).
+All reward models of a process share one memory, and those with the same folder share that: whatever one has sent through
+a tower, the others need not.
 """
 
-import contextlib
-import hashlib
-import io
-import json
-import logging
-import os
-import re
 import threading
-import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
+from weakref import WeakValueDictionary
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from rerank.data import check_whole
-from rerank.errors import InvalidInput, OutputError
-from rerank.files import cannot_write, make_folder, write_bytes
+from rerank.rewards.cache_folder import CacheFolder
 
-FORMAT = "rerank-cache 1"
-"""To be raised when encoding or the layout of the folder changes, so that nothing old is taken for new."""
+DEFAULT_SIZE = 512
+"""MiB that a memory holds, and again as many in its folder."""
 
-_TAG = "CACHEDIR.TAG"
-_SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55"
-_MARK = f"{_SIGNATURE}\n# {FORMAT}: audio that reward models have encoded; all of it may be deleted\n"
-
-_SUFFIX = ".encoded.safetensors"
-_NAME = re.compile(rf"[0-9a-f]{{64}}{re.escape(_SUFFIX)}")
-_PARTIAL = re.compile(rf"\.(?:{_NAME.pattern}|{re.escape(_TAG)})\..*\.partial")
-_OLDER_NAME = re.compile(r"(?:[0-9a-f]{64}\.safetensors|\.[0-9a-f]{64}\.safetensors\..*\.partial)")
-
-_LONGEST_HEADER = 1024**2
-"""Bytes of a header of ours, and more."""
-
-_ABANDONED = 3600.0
-"""Seconds after which a partial file is one of a process that is gone."""
-
-log = logging.getLogger("rerank")
+_MAX_SIZE = 2**40
+_MIB = 1024**2
 
 
 class Memory:
-    """Keeps tensors by the content that they were made from, the latest ones, and in a folder if one is given.
+    """Keeps tensors by key, the latest ones, and in a folder if one is given.
 
-    A folder that cannot be used any more costs a warning, nothing else. Several processes may use one at a time.
+    A folder that cannot be used any more costs a warning, nothing else.
 
     Args:
         limit: bytes kept in memory, and again as many in the folder.
-        folder: where they are kept for later processes: one that is missing or empty, or was used for this before. None
-            keeps none.
+        folder: where they are kept for later processes, see `CacheFolder`. None keeps none.
 
     Raises:
         OutputError: the folder cannot be made, or holds anything else.
         InvalidInput: the limit is no number of bytes.
     """
 
-    def __init__(self, limit: int = 512 * 1024**2, folder: Path | None = None) -> None:
-        check_whole("limit", limit, 0, 2**63)
-        self.limit, self.folder = limit, folder
-        self._writes = folder is not None
-        self._held: OrderedDict[str, list[Tensor]] = OrderedDict()
+    def __init__(self, limit: int = DEFAULT_SIZE * _MIB, folder: Path | None = None) -> None:
+        check_whole("limit", limit, 0, _MAX_SIZE * _MIB)
+        self.limit = limit
+        self.folder = None if folder is None else CacheFolder(folder)
+        self._held: OrderedDict[str, Tensor] = OrderedDict()
         self._size = 0
         self._lock = threading.Lock()
-        if folder is not None:
-            _claim(folder)
-            _delete_abandoned(folder)
 
-    def get(self, key: str) -> list[Tensor] | None:
+    @classmethod
+    def shared(cls, size: int = DEFAULT_SIZE, folder: Path | None = None) -> "Memory":
+        """Return the memory of this process that belongs to a folder, or the one that belongs to none.
+
+        It goes when nobody holds it any more. Of those that ask for different sizes the largest holds.
+
+        Args:
+            size: MiB kept in memory, and again as many in the folder.
+            folder: as above.
+
+        Raises:
+            OutputError: as the class.
+            InvalidInput: the size is no whole number of MiB.
+        """
+        check_whole("cache_size", size, 0, _MAX_SIZE)
+        place = "" if folder is None else str(folder.resolve())
+        with _SHARED_LOCK:
+            memory = _SHARED.get(place)
+            if memory is None:
+                memory = _SHARED[place] = cls(size * _MIB, folder)
+            elif memory.folder is not None:
+                memory.folder.claim()  # anything may have come into it
+            memory.limit = max(memory.limit, size * _MIB)
+        return memory
+
+    def get(self, key: str) -> Tensor | None:
         """Return what is kept under `key`, 64 hex digits, on the CPU; None if nothing is."""
         with self._lock:
             if key in self._held:
                 self._held.move_to_end(key)
                 return self._held[key]
-        found = None if self.folder is None else _read(_path(self.folder, key), key)
+        found = None if self.folder is None else self.folder.read(key)
         if found is not None:
             self._hold(key, found)
         return found
 
-    def put(self, made: Mapping[str, list[Tensor]]) -> None:
+    def put(self, made: Mapping[str, Tensor]) -> None:
         """Keep tensors by key; the ones that were used longest ago make place."""
-        for key, tensors in made.items():
-            here = [tensor.cpu() for tensor in tensors]
+        for key, tensor in made.items():
+            here = tensor.cpu()
             self._hold(key, here)
-            self._write(key, here)
+            if self.folder is not None:
+                self.folder.write(key, here)
         if made and self.folder is not None:
-            _prune(self.folder, self.limit)
+            self.folder.prune(self.limit)
 
     def clear(self) -> None:
         """Forget what is in memory; the folder keeps what it has."""
@@ -103,149 +96,15 @@ class Memory:
             self._held.clear()
             self._size = 0
 
-    def _hold(self, key: str, tensors: list[Tensor]) -> None:
+    def _hold(self, key: str, tensor: Tensor) -> None:
         with self._lock:
-            self._size += _bytes(tensors) - _bytes(self._held.pop(key, []))
-            self._held[key] = tensors
+            before = self._held.pop(key, None)
+            self._size += tensor.nbytes - (0 if before is None else before.nbytes)
+            self._held[key] = tensor
             while self._size > self.limit:
                 _, oldest = self._held.popitem(last=False)
-                self._size -= _bytes(oldest)
-
-    def _write(self, key: str, tensors: list[Tensor]) -> None:
-        if self.folder is None or not self._writes:
-            return
-        named = {f"{place:04d}": tensor for place, tensor in enumerate(tensors)}
-        about = {"written_by": FORMAT, "key": key, "sha256": _digest(tensors)}
-        try:
-            write_bytes(_path(self.folder, key), save_tensors(named, metadata=about))
-        except OutputError as error:
-            log.warning("encoded audio is no longer kept: %s", error)
-            self._writes = False
+                self._size -= oldest.nbytes
 
 
-def check_memory(memory: Memory | None, version: str) -> None:
-    """Raise InvalidInput where a memory is to be used with weights that cannot be told from others."""
-    if memory is not None and not version:
-        raise InvalidInput("a memory of audio needs a version, which tells the weights from others; pass version=")
-
-
-def _claim(folder: Path) -> None:
-    """Make a folder a cache, or find that it is one.
-
-    Raises:
-        OutputError: it holds anything else, or cannot be made or read.
-    """
-    make_folder(folder)
-    try:
-        names = sorted(path.name for path in folder.iterdir())
-        # read after the list is made, since another process may be making the same cache
-        mark = (folder / _TAG).read_text(encoding="utf-8", errors="replace") if (folder / _TAG).is_file() else None
-    except OSError as error:
-        raise cannot_write(folder, error) from error
-    known = [_PARTIAL] if mark is None else [_PARTIAL, _NAME, re.compile(re.escape(_TAG))]
-    foreign = [name for name in names if not any(pattern.fullmatch(name) for pattern in known)]
-    if mark is not None and mark != _MARK and mark.startswith(f"{_SIGNATURE}\n# rerank-cache "):
-        raise OutputError(
-            f"{folder} is a cache of another version of rerank, not a {FORMAT!r}; name another folder, or delete it"
-        )
-    if mark is None and foreign and all(_OLDER_NAME.fullmatch(name) for name in foreign):
-        raise OutputError(
-            f"{folder} looks like a cache of an earlier rerank, which is not read any more; name another folder, or delete "
-            "it if it is one"
-        )
-    if foreign or mark not in (None, _MARK):
-        other = (foreign or [_TAG])[0]
-        raise OutputError(
-            f"{folder} holds {other!r}, which is no part of a cache; name a folder that is empty or does not exist"
-        )
-    if mark is None:
-        write_bytes(folder / _TAG, _MARK.encode())
-
-
-def _path(folder: Path, key: str) -> Path:
-    name = f"{key}{_SUFFIX}"
-    assert _NAME.fullmatch(name), key
-    return folder / name
-
-
-def _read(path: Path, key: str) -> list[Tensor] | None:
-    """Return the tensors of a file; None, with a warning, where it is not what was written."""
-    try:
-        content = path.read_bytes()
-        named = load_tensors(content)
-        about = _about(io.BytesIO(content))
-    except FileNotFoundError:
-        return None
-    except (OSError, SafetensorError) as error:
-        log.warning("%s cannot be read and is made again: %s", path, error)
-        return None
-    found = [named[name] for name in sorted(named)]
-    if about != {"written_by": FORMAT, "key": key, "sha256": _digest(found)}:
-        log.warning("%s does not hold what was written there and is made again", path)
-        return None
-    with contextlib.suppress(OSError):
-        os.utime(path)  # used now: others make place before it
-    return found
-
-
-def _digest(tensors: Sequence[Tensor]) -> str:
-    """Return the SHA-256 of tensors with their types and shapes."""
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
-        digest.update(tensor.contiguous().flatten().view(dtype=torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _prune(folder: Path, limit: int) -> None:
-    """Delete what was used longest ago until the rest is within the limit."""
-    files = []
-    # another process may delete any of them at any time
-    with contextlib.suppress(OSError):
-        for path in folder.iterdir():
-            if _NAME.fullmatch(path.name) and path.is_file():
-                with contextlib.suppress(FileNotFoundError):
-                    files.append((path.stat().st_mtime, path.stat().st_size, path))
-        size = sum(length for _, length, _ in files)
-        for _, length, path in sorted(files):
-            if size <= limit:
-                return
-            if _is_ours(path):
-                path.unlink(missing_ok=True)
-            size -= length
-
-
-def _is_ours(path: Path) -> bool:
-    """Return whether a file says inside that it was written here."""
-    try:
-        with path.open("rb") as file:
-            about = _about(file)
-    except OSError:
-        return False
-    return about.get("written_by") == FORMAT and path.name == f"{about.get('key')}{_SUFFIX}"
-
-
-def _about(file: BinaryIO) -> dict[str, str]:
-    """Return what the header of a safetensors file says beside its tensors; nothing where it is none."""
-    length = int.from_bytes(file.read(8), "little")
-    try:
-        # the library gives it for open files only, which another process may be deleting
-        header = json.loads(file.read(min(length, _LONGEST_HEADER)))
-    except (ValueError, RecursionError):
-        return {}
-    about = header.get("__metadata__") if isinstance(header, dict) else None
-    return about if isinstance(about, dict) else {}
-
-
-def _delete_abandoned(folder: Path) -> None:
-    """Delete what processes that were killed have left half written."""
-    with contextlib.suppress(OSError):
-        for path in folder.iterdir():
-            if _PARTIAL.fullmatch(path.name) and path.is_file():
-                with contextlib.suppress(FileNotFoundError):
-                    if path.stat().st_mtime < time.time() - _ABANDONED:
-                        path.unlink()
-
-
-def _bytes(tensors: Sequence[Tensor]) -> int:
-    return sum(tensor.nbytes for tensor in tensors)
+_SHARED: "WeakValueDictionary[str, Memory]" = WeakValueDictionary()
+_SHARED_LOCK = threading.Lock()

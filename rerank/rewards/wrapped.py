@@ -109,7 +109,7 @@ class _Wrapped:
 
     def prepare(self, prompt: Prompt) -> _Asked:
         """Read the parts that the function is told."""
-        here = set(prompt.conditions())
+        here = prompt.conditions()
         return _Asked(
             text=prompt.text if "text" in self.info.conditions else "",
             extra={keyword: getattr(prompt, keyword) for keyword in self._keywords},

@@ -84,14 +84,16 @@ def _check_whole(stored: Ranking, folder: RunFolder) -> None:
 
 
 def _panel(stored: Ranking, request: Request, reward: RewardChoice | None, same_filters: bool) -> Panel:
+    made_by = stored.settings.generator
     if reward is not None:
-        return Panel(load_rewards(resolve_rewards(reward, stored.settings.generator), request), stored.settings)
+        return Panel(load_rewards(resolve_rewards(reward, made_by), request), stored.settings, made_by=made_by)
     waiting = any(one.set_aside_kind in (None, "not_scored") and not one.rewards for one in stored.candidates)
     let_in = not same_filters and any(one.set_aside is not None and not one.rewards for one in stored.candidates)
     if waiting or let_in:
         try:
             named = [Choice(record["name"], dict(record.get("options", {}))) for record in stored.settings.rewards]
-            return Panel(load_rewards([resolve("reward", choice) for choice in named], request), stored.settings)
+            models = load_rewards([resolve("reward", choice) for choice in named], request)
+            return Panel(models, stored.settings, made_by=made_by)
         except RerankError as error:
             logger.warning("what has no reward yet gets none: %s", error)
     return Panel([], stored.settings)

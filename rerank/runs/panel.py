@@ -15,6 +15,7 @@ from rerank.automatic import limits_of
 from rerank.data import Prompt
 from rerank.errors import InvalidInput
 from rerank.protocols import Axis, Reward, RewardInfo
+from rerank.reasons import scales
 from rerank.registry import Choice, known_info, load, resolve
 from rerank.request import Request
 from rerank.rules import Rule, normalise_weights
@@ -35,6 +36,7 @@ class Panel:
         models: to be asked.
         known: settings of a run whose rewards are kept; its reward models are not asked again, unless they are among
             `models`, which then give what is missing.
+        made_by: the generator that made the audio, by its name; None where it is not known, or not one.
 
     Attributes:
         records: of each reward model, as documents hold it.
@@ -46,9 +48,9 @@ class Panel:
         InvalidInput: a reward model has no axes, two have one name, or one differs from the known one of its name.
     """
 
-    def __init__(self, models: Sequence[Reward], known: Settings | None = None) -> None:
+    def __init__(self, models: Sequence[Reward], known: Settings | None = None, *, made_by: str | None = None) -> None:
         infos = [model.info for model in models]
-        self.records = _records(infos, known)
+        self.records = _records(infos, known, made_by)
         several = len(self.records) > 1
         given = {info.name: info for info in infos}
         self.axes: dict[str, Axis] = {}
@@ -95,6 +97,10 @@ class Panel:
     def default_rule(self) -> Rule:
         """Return the rule where the user gives none: the scales of several reward models differ."""
         return "zscore" if len(self.records) > 1 else "mean"
+
+    def scales(self) -> list[str]:
+        """Return what the rewards mean, a sentence each."""
+        return scales(self.records, self.axes)
 
     def not_read(self, prompt: Prompt) -> tuple[str, ...]:
         """Return the parts of the prompt that no reward model reads."""
@@ -154,13 +160,13 @@ class Asked:
         yield from found
 
 
-def _records(infos: Sequence[RewardInfo], known: Settings | None) -> tuple[Mapping[str, Any], ...]:
+def _records(infos: Sequence[RewardInfo], known: Settings | None, made_by: str | None) -> tuple[Mapping[str, Any], ...]:
     records: dict[str, Mapping[str, Any]] = {record["name"]: record for record in (known.rewards if known else ())}
     before = set(records)
     for info in infos:
         if not info.axes:
             raise InvalidInput(f"reward model {info.name!r} has no axes, so it gives no rewards; choose another")
-        record = record_of(info)
+        record = record_of(info, made_by)
         if info.name not in records:
             records[info.name] = record
             continue
@@ -182,8 +188,11 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value, default=str))
 
 
-def record_of(info: RewardInfo) -> dict[str, Any]:
-    """Return what a document holds of a reward model."""
+def record_of(info: RewardInfo, made_by: str | None) -> dict[str, Any]:
+    """Return what a document holds of a reward model.
+
+    What a gap between its rewards means was measured on music that it knows, and does not hold for other.
+    """
     return {
         "name": info.name,
         "version": info.version,
@@ -197,7 +206,7 @@ def record_of(info: RewardInfo) -> dict[str, Any]:
             name: {"meaning": axis.meaning, "weight": axis.weight, "low": axis.low, "high": axis.high}
             for name, axis in info.axes.items()
         },
-        "calibration": info.calibration,
+        "calibration": info.calibration if limits_of(info, made_by) is None else None,
         "norms": None if info.norms is None else asdict(info.norms),
     }
 

@@ -92,7 +92,7 @@ def settings_of(
         top_k=request.top_k or (was.top_k if was is not None and was.top_k < was.n else int(request.n)),
         reward=panel.name,
         reward_version=str(panel.records[0].get("version", "")) if len(panel.records) == 1 else "",
-        rewards=tuple(_plain_record(record) for record in panel.records),
+        rewards=tuple(_plain(record, record["name"]) for record in panel.records),
         reward_licence=panel.licence or (was.reward_licence if was else None),
         weights=weights,
         rule=rule,
@@ -153,12 +153,6 @@ def _with_new_axes(weights: Mapping[str, float], panel: Panel) -> dict[str, floa
     return normalise_weights(weighed, panel.axes)
 
 
-def _plain_record(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    if "options" not in record:  # version 1 records none
-        return record
-    return {**record, "options": _plain(record["options"], record["name"])}
-
-
 def _versions() -> dict[str, str]:
     found = {"rerank": __version__}
     for name in _LIBRARIES:
@@ -167,10 +161,10 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _plain(options: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _plain(facts: Mapping[str, Any], name: str) -> dict[str, Any]:
     try:
-        return cast(dict[str, Any], json.loads(json.dumps(dict(options), allow_nan=False)))
+        return cast(dict[str, Any], json.loads(json.dumps(dict(facts), allow_nan=False)))
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInput(
-            f"the options of {name!r} cannot be stored ({error}); its info must hold plain values"
+            f"what {name!r} says of itself cannot be stored ({error}); its info must hold plain values"
         ) from error
