@@ -66,6 +66,7 @@ def reasons_aside(candidate: Candidate) -> tuple[str, ...]:
 def scales_of(settings: Settings) -> list[str]:
     """Return what the numbers of a ranking mean, a sentence each."""
     sentences = scales(settings.rewards, settings.weights)
+    sentences += [sentence for record in settings.rewards for sentence in _reservations(record, settings)]
     return [*([_RULES[settings.rule]] if settings.rule in _RULES else []), *sentences]
 
 
@@ -77,6 +78,18 @@ def scales(records: Sequence[Mapping[str, Any]], axes: Iterable[str]) -> list[st
         axes: all that there are, by their names in a ranking.
     """
     return [sentence for record in records for sentence in _scales(record, axes_of(record, records, list(axes)))]
+
+
+def _reservations(record: Mapping[str, Any], settings: Settings) -> Iterator[str]:
+    """Yield what is to be said of a calibration that was measured under other weights."""
+    axes = axes_of(record, settings.rewards, settings.weights)
+    usual = {axis: about.get("weight") for axis, about in (record.get("axes") or {}).items()}
+    if not record.get("calibration") or not all(usual.get(own) is not None for own in axes.values()):
+        return
+    given = np.array([settings.weights[axis] for axis in axes])
+    default = np.array([usual[own] for own in axes.values()])
+    if given.any() and not np.allclose(given / given.sum(), default / max(default.sum(), 1e-9)):
+        yield f"{record['name']}: that was measured for its usual weights, and is less sure for others"
 
 
 def _ahead_or_behind(place: int, ranked: Sequence[Candidate], settings: Settings) -> Iterator[str]:

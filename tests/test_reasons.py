@@ -234,6 +234,11 @@ def test_scales_say_what_the_numbers_mean() -> None:
     assert scales_of(settings(rewards=(bounded,)))[0] == "musicality lies between -1 and 1"
     assert "no verdict" in scales_of(settings(rewards=(bounded,)))[-1]
     assert scales_of(settings(rule="rank"))[0].startswith("combined: minus the weighted mean of the ranks")
+    known = {axis: {"meaning": "x", "weight": 1.0} for axis in AXES}
+    weighed = {"name": "cmi-mini", "calibration": 2.0, "axes": known}
+    assert "less sure" not in " ".join(scales_of(settings(rewards=(weighed,))))
+    other = settings(rewards=(weighed,), weights={"musicality": 0.75, "alignment": 0.25})
+    assert scales_of(other)[-1] == "cmi-mini: that was measured for its usual weights, and is less sure for others"
     assert clear_gap(1.0) == pytest.approx(np.log(3))
 
 
