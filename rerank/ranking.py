@@ -18,7 +18,7 @@ from rerank.reasons import reasons_aside, reasons_of
 from rerank.rules import Rule, best_first, by_rule, check_rule, combine, normalise_weights
 from rerank.run_folder import RunFolder
 from rerank.settings import Settings, Status
-from rerank.verdict import Verdict, verdict_of
+from rerank.verdict import Verdict, percent, verdict_of
 
 _NO_AXIS = "no axis that has a weight applies to it"
 
@@ -87,7 +87,7 @@ class Ranking(Sequence[Candidate]):
             rewards = ", ".join(f"{axis} {_short(reward)}" for axis, reward in candidate.rewards.items())
             lines.append(f"  {candidate.rank}. {candidate.name}: {_short(candidate.combined)} ({rewards})")
         if self.verdict is not None:
-            lines.append(f"  verdict: {self.verdict.word} ({self.verdict.probability:.0%})")
+            lines.append(f"  verdict: {self.verdict.word} ({percent(self.verdict.probability)})")
         return "\n".join(lines) + ">"
 
     @property
@@ -196,7 +196,9 @@ class Ranking(Sequence[Candidate]):
         state = "" if self.status == "done" else f" ({self.status})"
         caption = f"<caption>{escape(self.prompt.text)}{state}</caption>"
         table = f"<table>{caption}<thead>{_html_row('th', head)}</thead><tbody>{body}</tbody></table>"
-        verdict = [] if self.verdict is None else [f"verdict: {self.verdict.word} ({self.verdict.probability:.0%})"]
+        verdict = (
+            [] if self.verdict is None else [f"verdict: {self.verdict.word} ({percent(self.verdict.probability)})"]
+        )
         told = [*(self.best.reasons if len(self) else ()), *verdict, *self.settings.notes]
         return table + "".join(f"<li>{escape(sentence)}</li>" for sentence in told).join(("<ul>", "</ul>"))
 

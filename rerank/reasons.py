@@ -11,7 +11,7 @@ import numpy as np
 from rerank.data import Candidate
 from rerank.protocols import Norms
 from rerank.settings import Settings
-from rerank.verdict import CLEAR, axes_of, chance, word_for
+from rerank.verdict import CLEAR, axes_of, chance, percent, word_for
 
 _UNITS = {"mean": "", "zscore": ", in standard deviations", "rank": ", minus its rank"}
 """By rule: what is weighed, where it is not the reward itself."""
@@ -104,9 +104,9 @@ def _ahead_or_behind(place: int, ranked: Sequence[Candidate], settings: Settings
     if probability is None:
         yield where
     elif place == 0:
-        yield f"{where}, and better than it with a probability of {probability:.0%}: {word_for(probability)}"
+        yield f"{where}, and better than it with a probability of {percent(probability)}: {word_for(probability)}"
     else:
-        yield f"{where}, which is better with a probability of {probability:.0%}"
+        yield f"{where}, which is better with a probability of {percent(probability)}"
 
 
 def _standings(ranked: Sequence[Candidate], settings: Settings) -> dict[str, list[str]]:

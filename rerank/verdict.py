@@ -64,6 +64,15 @@ def word_for(probability: float) -> Word:
     return "clear" if probability > CLEAR else "leans" if probability >= LEANS else "too close to call"
 
 
+def percent(probability: float) -> str:
+    """Return a chance as it is shown: rounded down, so that none seems to have reached a limit, or to be certain.
+
+    >>> percent(0.749), percent(0.58), percent(0.9999)
+    ('74%', '58%', '99%')
+    """
+    return f"{math.floor(round(100 * probability, 6))}%"
+
+
 def chance(one: Mapping[str, float | None], other: Mapping[str, float | None], settings: Settings) -> float | None:
     """Return how likely one candidate is better than another, by their rewards.
 

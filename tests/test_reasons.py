@@ -70,6 +70,15 @@ def test_a_verdict_has_three_words(gap: float, word: str) -> None:
     assert found is not None and found.word == word
 
 
+def test_a_chance_below_a_limit_is_not_shown_at_it() -> None:
+    just_below = math.log(0.7499 / 0.2501) / 2.0  # what makes 74.99 % by the calibration of 2
+    found = ranking([(0.0, 0.0), (just_below, just_below)])
+    assert found.verdict is not None and found.verdict.word == "leans"
+    assert found.best.reasons[0].endswith("with a probability of 74%: leans")
+    assert "verdict: leans (74%)" in repr(found) and "verdict: leans (74%)" in found._repr_html_()
+    assert "with a probability of 99%: clear" in ranking([(0.0, 0.0), (5.0, 5.0)]).best.reasons[0]
+
+
 def test_there_is_no_verdict_without_calibration_or_a_second() -> None:
     assert ranking([(1.0, 1.0), (2.0, 2.0)], settings(None)).verdict is None
     assert ranking([(1.0, 1.0)]).verdict is None

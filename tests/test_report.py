@@ -163,7 +163,7 @@ def test_what_was_set_aside_for_its_sound_can_be_heard(tmp_path: Path) -> None:
     "gap, word, told",
     [
         (5.0, "Clear.", "By the rewards, seed 0 is better than seed 1 with a probability of 99%"),
-        (0.8, "Leans to seed 0.", "with a probability of 69%"),
+        (0.8, "Leans to seed 0.", "with a probability of 68%"),
         (0.1, "Too close to call.", "with a probability of 52%. Listen to both."),
     ],
 )

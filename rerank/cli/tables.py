@@ -96,6 +96,7 @@ def print_ranking(ranking: "Ranking") -> None:
 def print_why(ranking: "Ranking") -> None:
     """Print why the first is first and how sure that is, what of the prompt was not heeded, and what the numbers mean."""
     from rerank.reasons import scales_of
+    from rerank.verdict import percent
 
     if len(ranking):
         _print_list(f"why {ranking.best.name} is first", ranking.best.reasons)
@@ -103,7 +104,7 @@ def print_why(ranking: "Ranking") -> None:
     if len(ranking):
         print_meanings(scales_of(ranking.settings))
     if ranking.verdict is not None:
-        typer.echo(f"verdict: {ranking.verdict.word} ({ranking.verdict.probability:.0%})")
+        typer.echo(f"verdict: {ranking.verdict.word} ({percent(ranking.verdict.probability)})")
 
 
 def print_meanings(sentences: Sequence[str]) -> None:
