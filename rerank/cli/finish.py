@@ -1,5 +1,6 @@
 """How a command that ranks ends: what it prints and writes, and its exit status."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,7 +9,7 @@ import typer
 
 from rerank.cli.console import INTERRUPTED, print_document, progress_bar, say
 from rerank.cli.csv_file import write_csv
-from rerank.cli.tables import print_outcomes, print_ranking, print_why
+from rerank.cli.tables import print_outcomes, print_ranking, print_why, shown
 
 if TYPE_CHECKING:
     from rerank.ranking import Ranking
@@ -47,11 +48,11 @@ def finish(
         print_ranking(ranking)
         print_why(ranking)
         if folder is not None:
-            typer.echo(f"written to {folder}")
+            typer.echo(f"written to {shown(folder)}")
     if report and folder is not None:
         page = _write_page(ranking, folder)
         tell = say if as_json else typer.echo
-        tell(f"page: {page.absolute().as_uri()}")
+        tell(f"page: {page.resolve().as_uri()}")
     elif folder is not None:
         say_stale(ranking, folder)
     if ranking.status == "interrupted" and not again:
@@ -75,7 +76,9 @@ def say_stale(ranking: "Ranking", folder: str) -> None:
 
     page = Path(folder, NAME)
     if is_stale(ranking, page):
-        say(f"{page} shows an earlier state of this run; to make it again: rerank report {folder}")
+        say(
+            f"{shown(str(page))} shows an earlier state of this run; to make it again: rerank report {shown(shlex.quote(folder))}"
+        )
 
 
 def finish_many(
@@ -95,6 +98,8 @@ def finish_many(
     if report and folder is not None:
         for name, ranking in rankings.items():
             _write_page(ranking, Path(folder) / name)
+        if rankings:
+            (say if as_json else typer.echo)(f"pages: report.html in each folder of {shown(folder)}")
     for outcome in outcomes.each:
         if outcome.error is not None:
             say(f"error: {outcome.entry.id}: {outcome.error}")
