@@ -59,14 +59,12 @@ class Ranking(Sequence[Candidate]):
             else:
                 ranked.append((combined, place))
         order = [ranked[index] for index in best_first([combined for combined, _ in ranked])]
-        best = [replace(scored[place], combined=combined) for combined, place in order]
-        reasons = reasons_of(best, [columns[place] for _, place in order], settings)
         best = [
-            replace(one, rank=rank, reasons=why)
-            for rank, (one, why) in enumerate(zip(best, reasons, strict=True), start=1)
+            replace(scored[place], combined=combined, rank=rank)
+            for rank, (combined, place) in enumerate(order, start=1)
         ]
-        rest = [replace(one, combined=None, rank=None, reasons=reasons_aside(one)) for one in rest]
-        return cls(prompt, (*best, *sorted(rest, key=lambda candidate: candidate.index)), settings, status)
+        rest = [replace(one, combined=None, rank=None) for one in sorted(rest, key=lambda candidate: candidate.index)]
+        return cls(prompt, (*best, *rest), settings, status).explained()
 
     @overload
     def __getitem__(self, index: int) -> Candidate: ...
@@ -154,6 +152,18 @@ class Ranking(Sequence[Candidate]):
             rule=rule or self.settings.rule,
         )
         return Ranking.of(self.prompt, self.candidates, settings, self.status)
+
+    def explained(self) -> "Ranking":
+        """Return the same ranking with the reasons of each candidate made from what it holds."""
+        ranked = self._ranked()
+        weighed = by_rule([one.rewards for one in ranked], self.settings.rule)
+        found = reasons_of(ranked, weighed, self.settings)
+        reasons = {one.index: why for one, why in zip(ranked, found, strict=True)}
+        candidates = (
+            replace(one, reasons=reasons_aside(one) if one.rank is None else reasons[one.index])
+            for one in self.candidates
+        )
+        return replace(self, candidates=tuple(candidates))
 
     def to_records(self) -> list[dict[str, Any]]:
         """Return one flat record per candidate, in the order of `candidates`, such as a data frame is made from.
