@@ -165,6 +165,7 @@ def test_the_parts_of_a_combined_reward_add_up(
 def test_what_a_prompt_and_a_notebook_show_has_the_verdict() -> None:
     found = ranking([(1.0, 3.0), (2.0, 1.0)], settings(notes=("synth ignored: <vinyl>",)))
     assert repr(found).endswith("\n  verdict: leans (73%)>")
+    assert repr(replace(found, prompt=Prompt.of(None))).startswith("<Ranking: 2 ranked")
     html = found._repr_html_()
     assert "<li>verdict: leans (73%)</li>" in html and "<li>synth ignored: &lt;vinyl&gt;</li>" in html
     assert "<li>0.500 ahead of seed 11, and better" in html
