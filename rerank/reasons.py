@@ -58,9 +58,14 @@ def reasons_of(
 
 
 def reasons_aside(candidate: Candidate) -> tuple[str, ...]:
-    """Return why a candidate is not ranked: by which filter, if by one, and what reward models said."""
+    """Return why a candidate is not ranked: by which filter, if by one, and what reward models said; nothing if it waits."""
+    if candidate.set_aside is None:
+        return tuple(_faults(candidate))
     name = _FILTERS.get(candidate.set_aside_kind or "")
-    return (*([f"the filter {name!r} set it aside: {candidate.set_aside}"] if name else []), *_faults(candidate))
+    return (
+        f"the filter {name!r} set it aside: {candidate.set_aside}" if name else candidate.set_aside,
+        *_faults(candidate),
+    )
 
 
 def scales_of(settings: Settings) -> list[str]:
