@@ -39,10 +39,12 @@ def write_bytes(path: Path, content: bytes, *, synced: bool = False) -> None:
             never has a name without its content.
 
     Raises:
-        OutputError: the disk is full, the folder is missing or may not be written.
+        OutputError: the disk is full, the folder is missing or may not be written; a device or a pipe is there.
     """
     partial = partial_path(path)
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise OutputError(f"cannot write {path}: it is a device or a pipe, which a file would replace; name a file")
         if synced:
             _write_through(partial, content)
         else:

@@ -11,7 +11,7 @@ import numpy as np
 from rerank.data import Candidate
 from rerank.protocols import Norms
 from rerank.settings import Settings
-from rerank.verdict import CLEAR, axes_of, chance, word_for
+from rerank.verdict import CLEAR, axes_of, chance, percent, word_for
 
 _UNITS = {"mean": "", "zscore": ", in standard deviations", "rank": ", minus its rank"}
 """By rule: what is weighed, where it is not the reward itself."""
@@ -68,21 +68,31 @@ def reasons_aside(candidate: Candidate) -> tuple[str, ...]:
     )
 
 
-def scales_of(settings: Settings) -> list[str]:
-    """Return what the numbers of a ranking mean, a sentence each."""
-    sentences = scales(settings.rewards, settings.weights)
+def scales_of(settings: Settings, rewards: Iterable[Mapping[str, float | None]]) -> list[str]:
+    """Return what the numbers of a ranking mean, a sentence each.
+
+    Args:
+        settings: of the ranking.
+        rewards: of each candidate.
+    """
+    sentences = scales(settings.rewards, settings.weights, rewards)
     sentences += [sentence for record in settings.rewards for sentence in _reservations(record, settings)]
     return [*([_RULES[settings.rule]] if settings.rule in _RULES else []), *sentences]
 
 
-def scales(records: Sequence[Mapping[str, Any]], axes: Iterable[str]) -> list[str]:
+def scales(
+    records: Sequence[Mapping[str, Any]], axes: Iterable[str], rewards: Iterable[Mapping[str, float | None]]
+) -> list[str]:
     """Return what rewards mean, a sentence for each reward model or axis that has something to say.
 
     Args:
         records: of the reward models, as `Settings.rewards` holds them.
         axes: all that there are, by their names in a ranking.
+        rewards: that were given; nothing is said of an axis or a reward model without any.
     """
-    return [sentence for record in records for sentence in _scales(record, axes_of(record, records, list(axes)))]
+    given = {axis for one in rewards for axis, reward in one.items() if reward is not None}
+    there = [axis for axis in axes if axis in given]
+    return [sentence for record in records for sentence in _scales(record, axes_of(record, records, there))]
 
 
 def _reservations(record: Mapping[str, Any], settings: Settings) -> Iterator[str]:
@@ -109,9 +119,9 @@ def _ahead_or_behind(place: int, ranked: Sequence[Candidate], settings: Settings
     if probability is None:
         yield where
     elif place == 0:
-        yield f"{where}, and better than it with a probability of {probability:.0%}: {word_for(probability)}"
+        yield f"{where}, and better than it with a probability of {percent(probability)}: {word_for(probability)}"
     else:
-        yield f"{where}, which is better with a probability of {probability:.0%}"
+        yield f"{where}, which is better with a probability of {percent(probability)}"
 
 
 def _standings(ranked: Sequence[Candidate], settings: Settings) -> dict[str, list[str]]:
@@ -184,7 +194,7 @@ def norms_of(record: Mapping[str, Any]) -> Norms | None:
 
 
 def clear_gap(calibration: float) -> float:
-    """Return the gap from which on one combined reward is clearly above another.
+    """Return the gap from which on one mean of the axes is clearly above another.
 
     >>> round(clear_gap(2.0), 3)
     0.549
@@ -195,6 +205,8 @@ def clear_gap(calibration: float) -> float:
 def _scales(record: Mapping[str, Any], axes: Mapping[str, str]) -> Iterator[str]:
     name, calibration, norms = record["name"], record.get("calibration"), norms_of(record)
     known = record.get("axes") or {}
+    if not axes:
+        return
     for axis, own in axes.items():
         about = known.get(own, {})
         if about.get("low") is not None and about.get("high") is not None:
@@ -203,6 +215,7 @@ def _scales(record: Mapping[str, Any], axes: Mapping[str, str]) -> Iterator[str]
             low, middle, high = np.quantile(norms.quantiles[own], [0.25, 0.5, 0.75])
             yield f"{axis}: half of {norms.takes} have {low:.2f} to {high:.2f}, the middle one {middle:.2f}"
     if calibration:
-        yield f"{name}: {clear_gap(calibration):.2f} more is a clear win, better in three of four cases"
+        gap = clear_gap(calibration)
+        yield f"{name}: {gap:.2f} more in the mean of its axes is a clear win, better in three of four cases"
     else:
-        yield f"{name}: nobody measured what a gap between takes like these means, so there is no verdict"
+        yield f"{name}: nobody measured how much a gap between takes like these means"

@@ -44,7 +44,7 @@ class Verdict:
         >>> print(Verdict("leans", 0.68, 4, 5))
         leans (68%)
         """
-        return f"{self.word} ({self.probability:.0%})"
+        return f"{self.word} ({percent(self.probability)})"
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `ranking.json` holds."""
@@ -70,6 +70,15 @@ def word_for(probability: float) -> Word:
     'leans'
     """
     return "clear" if probability > CLEAR else "leans" if probability >= LEANS else "too close to call"
+
+
+def percent(probability: float) -> str:
+    """Return a chance as it is shown: rounded down, so that none seems to have reached a limit, or to be certain.
+
+    >>> percent(0.749), percent(0.58), percent(0.9999)
+    ('74%', '58%', '99%')
+    """
+    return f"{math.floor(round(100 * probability, 6))}%"
 
 
 def chance(one: Mapping[str, float | None], other: Mapping[str, float | None], settings: Settings) -> float | None:

@@ -313,3 +313,15 @@ def test_score_that_is_interrupted_gives_what_it_has(plugged: Path) -> None:
     scores = json.loads(stdout)["scores"]
     assert 2 <= len(scores) < 60 and [entry["path"] for entry in scores] == files[: len(scores)]
     assert stderr.splitlines()[-1] == f"error: interrupted: {60 - len(scores)} of 60 files have no rewards"
+
+
+def test_names_of_folders_are_shown_and_linked_whatever_is_in_them(folder: Path) -> None:
+    Path("here").mkdir()
+    result = call("rank", *takes_in(folder), *TOYS, "-o", "here/../a\x1b[31m\nrun", "--report")
+    assert result.exit_code == 0, result.stderr
+    last = result.stdout.splitlines()[-2:]
+    page = Path("a\x1b[31m\nrun", "report.html")
+    assert last == ["written to here/../a?[31m?run", f"page: {page.resolve().as_uri()}"]
+    assert rerank.load(page.parent).reweight({"alignment": 1}) is not None
+    again = call("rank", str(page.parent), "--weight", "alignment=1")
+    assert "a?[31m?run/report.html shows an earlier state" in again.stderr and "\x1b" not in again.stderr

@@ -63,6 +63,8 @@ def test_what_is_not_as_stored_is_found(run: str) -> None:
 def test_the_runs_of_many_prompts_are_shown() -> None:
     Path("all.txt").write_text("piano\nska\n")
     made = call("generate", *MAKE[2:], "--prompts", "all.txt", "-n", "2", "-o", "all").stdout
+    for command in ("report", "export"):
+        assert "all holds a run for each of many prompts; give the folder of one" in refused(command, "all")
     assert made == call("show", "all").stdout + "written to all\n"
     assert call("show", "all", "--json").stdout == Path("all/index.json").read_text()
     Path("all/002/candidates/001-seed1.flac").unlink()

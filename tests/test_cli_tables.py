@@ -74,8 +74,9 @@ def test_a_run_shows_short_names_and_its_folder_once(plugged: Path) -> None:
     assert lines[4] == f"files in {folder}/candidates" and lines[-2:] == [f"written to {folder}", ""]
     best = lines[1].split()[4]
     assert lines[5] == f"why seed {best} is first:" and lines[6].startswith("-  ") and " ahead of seed " in lines[6]
-    told = " ".join(" ".join(lines[lines.index("the numbers:") + 1 : -2]).split())
-    assert told == "- toy: nobody measured what a gap between takes like these means, so there is no verdict"
+    told = " ".join(" ".join(lines[lines.index("the numbers:") + 1 : -3]).split())
+    assert told == "- toy: nobody measured how much a gap between takes like these means"
+    assert lines[-3] == "verdict: none"
 
 
 def test_names_of_every_language_are_shown_in_full(plugged: Path) -> None:

@@ -45,6 +45,14 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_pipe_is_no_file_to_be_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OutputError, match="a device or a pipe"):
+        write_bytes(pipe, b"new")
+    assert pipe.is_fifo() and os.listdir(tmp_path) == ["pipe"]
+
+
 @pytest.mark.parametrize("name", ["a\0b", "a" * 300])
 def test_names_that_no_file_can_have_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(OutputError, match="cannot write"):

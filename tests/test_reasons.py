@@ -70,6 +70,15 @@ def test_a_verdict_has_three_words(gap: float, word: str) -> None:
     assert found is not None and found.word == word
 
 
+def test_a_chance_below_a_limit_is_not_shown_at_it() -> None:
+    just_below = math.log(0.7499 / 0.2501) / 2.0  # what makes 74.99 % by the calibration of 2
+    found = ranking([(0.0, 0.0), (just_below, just_below)])
+    assert found.verdict is not None and found.verdict.word == "leans"
+    assert found.best.reasons[0].endswith("with a probability of 74%: leans")
+    assert "verdict: leans (74%)" in repr(found) and "verdict: leans (74%)" in found._repr_html_()
+    assert "with a probability of 99%: clear" in ranking([(0.0, 0.0), (5.0, 5.0)]).best.reasons[0]
+
+
 def test_there_is_no_verdict_without_calibration_or_a_second() -> None:
     assert ranking([(1.0, 1.0), (2.0, 2.0)], settings(None)).verdict is None
     assert ranking([(1.0, 1.0)]).verdict is None
@@ -227,20 +236,25 @@ def test_norms_tell_the_share_below() -> None:
 
 
 def test_scales_say_what_the_numbers_mean() -> None:
-    told = scales_of(settings(2.0))
+    given = [{axis: 1.0 for axis in AXES}]
+    told = scales_of(settings(2.0), given)
     assert told == [
         "musicality: half of 4 takes by synth have 1.00 to 3.00, the middle one 2.00",
-        "cmi-mini: 0.55 more is a clear win, better in three of four cases",
+        "cmi-mini: 0.55 more in the mean of its axes is a clear win, better in three of four cases",
     ]
     bounded = {"name": "cmi-mini", "axes": {"musicality": {"meaning": "x", "low": -1.0, "high": 1.0}}}
-    assert scales_of(settings(rewards=(bounded,)))[0] == "musicality lies between -1 and 1"
-    assert "no verdict" in scales_of(settings(rewards=(bounded,)))[-1]
-    assert scales_of(settings(rule="rank"))[0].startswith("combined: minus the weighted mean of the ranks")
+    assert scales_of(settings(rewards=(bounded,)), given)[0] == "musicality lies between -1 and 1"
+    assert "nobody measured" in scales_of(settings(rewards=(bounded,)), given)[-1]
+    assert scales_of(settings(rule="rank"), given)[0].startswith("combined: minus the weighted mean of the ranks")
     known = {axis: {"meaning": "x", "weight": 1.0} for axis in AXES}
     weighed = {"name": "cmi-mini", "calibration": 2.0, "axes": known}
-    assert "less sure" not in " ".join(scales_of(settings(rewards=(weighed,))))
+    assert "less sure" not in " ".join(scales_of(settings(rewards=(weighed,)), given))
     other = settings(rewards=(weighed,), weights={"musicality": 0.75, "alignment": 0.25})
-    assert scales_of(other)[-1] == "cmi-mini: that was measured for its usual weights, and is less sure for others"
+    assert (
+        scales_of(other, given)[-1] == "cmi-mini: that was measured for its usual weights, and is less sure for others"
+    )
+    assert scales_of(settings(2.0), [{"musicality": None, "alignment": 1.0}]) == told[1:]
+    assert scales_of(settings(2.0), [{}]) == []
     assert clear_gap(1.0) == pytest.approx(np.log(3))
 
 
@@ -277,5 +291,6 @@ def test_what_a_gap_means_was_measured_for_music_that_the_reward_model_knows(tmp
     for candidate in made:
         candidate.save(tmp_path / f"{candidate.index}.wav")
     unknown = rerank.rank([tmp_path / "0.wav", tmp_path / "1.wav"], "slow piano", reward=mini)
-    assert unknown.verdict is None and "no verdict" in scales_of(unknown.settings)[-1]
+    assert unknown.verdict is None
+    assert "nobody measured" in scales_of(unknown.settings, [one.rewards for one in unknown])[-1]
     assert "above" in unknown.best.reasons[1]  # where it stands among takes by synth is a fact

@@ -2,6 +2,7 @@ import base64
 import hashlib
 import io
 import logging
+import os
 import re
 import shlex
 import subprocess
@@ -162,7 +163,7 @@ def test_what_was_set_aside_for_its_sound_can_be_heard(tmp_path: Path) -> None:
     "gap, word, told",
     [
         (5.0, "Clear.", "By the rewards, seed 0 is better than seed 1 with a probability of 99%"),
-        (0.8, "Leans to seed 0.", "with a probability of 69%"),
+        (0.8, "Leans to seed 0.", "with a probability of 68%"),
         (0.1, "Too close to call.", "with a probability of 52%. Listen to both."),
     ],
 )
@@ -642,6 +643,16 @@ def test_another_file_is_not_replaced(run: Path, tmp_path: Path) -> None:
         ranking.report(tmp_path / "missing" / "page.html")
     with pytest.raises(InvalidInput, match="path must be a path"):
         ranking.report("")
+
+
+def test_a_pipe_is_neither_waited_for_nor_replaced(run: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for options in ([], ["--overwrite"]):
+        command = [sys.executable, "-m", "rerank", "report", str(run), "-o", str(pipe), *options]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 1 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert pipe.is_fifo()
 
 
 def test_a_page_knows_what_it_is_of(run: Path) -> None:

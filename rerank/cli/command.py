@@ -22,7 +22,7 @@ class Group(TyperGroup):
             say(f"error: {' '.join(str(error).splitlines())}")
             raise typer.Exit(1) from error
         except KeyboardInterrupt as error:
-            say("error: interrupted; nothing more was ranked, and what was written stays")
+            say("error: interrupted; what was written before stays")
             raise typer.Exit(INTERRUPTED) from error
 
 

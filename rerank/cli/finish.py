@@ -1,5 +1,6 @@
 """How a command that ranks ends: what it prints and writes, and its exit status."""
 
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,7 +9,7 @@ import typer
 
 from rerank.cli.console import INTERRUPTED, print_document, progress_bar, say
 from rerank.cli.csv_file import write_csv
-from rerank.cli.tables import print_outcomes, print_ranking, print_why
+from rerank.cli.tables import print_outcomes, print_ranking, print_why, shown
 
 if TYPE_CHECKING:
     from rerank.ranking import Ranking
@@ -47,7 +48,7 @@ def finish(
         print_ranking(ranking)
         print_why(ranking)
         if folder is not None:
-            typer.echo(f"written to {folder}")
+            typer.echo(f"written to {shown(folder)}")
     if report and folder is not None:
         _write_page(ranking, folder, say if as_json else typer.echo)
     elif folder is not None:
@@ -65,7 +66,7 @@ def _write_page(ranking: "Ranking", folder: str | Path, tell: Callable[[str], No
 
     with progress_bar() as on_progress:
         page = write_report(ranking, Path(folder) / NAME, on_progress=on_progress)
-    tell(f"page: {page.absolute().as_uri()}")
+    tell(f"page: {page.resolve().as_uri()}")
 
 
 def say_stale(ranking: "Ranking", folder: str) -> None:
@@ -74,7 +75,8 @@ def say_stale(ranking: "Ranking", folder: str) -> None:
 
     page = Path(folder, NAME)
     if is_stale(ranking, page):
-        say(f"{page} shows an earlier state of this run; to make it again: rerank report {folder}")
+        again = f"rerank report {shown(shlex.quote(folder))}"
+        say(f"{shown(str(page))} shows an earlier state of this run; to make it again: {again}")
 
 
 def finish_many(

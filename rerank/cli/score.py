@@ -78,7 +78,7 @@ def score(
         interrupted = True
     _print([(str(take.path), results[take]) for take in found if take in results], csv, as_json)
     if panels and not as_json:
-        print_meanings(panels[0].scales())
+        print_meanings(panels[0].scales([one for one in results.values() if isinstance(one, dict)]))
     missing = [take for take in found if not isinstance(results.get(take), dict)]
     if missing:
         reason = "interrupted: " if interrupted else ""

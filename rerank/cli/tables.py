@@ -93,16 +93,18 @@ def print_ranking(ranking: "Ranking") -> None:
 
 
 def print_why(ranking: "Ranking") -> None:
-    """Print why the first is first and how sure that is, what of the prompt was not heeded, and what the numbers mean."""
+    """Print why the first is first and how sure that is, what of the prompt was heeded, and what the numbers mean."""
     from rerank.reasons import scales_of
 
     if len(ranking):
         _print_list(f"why {ranking.best.name} is first", ranking.best.reasons)
-    _print_list("the prompt", ranking.settings.notes)
+    _print_list("notes", ranking.settings.notes)
     if len(ranking):
-        print_meanings(scales_of(ranking.settings))
+        print_meanings(scales_of(ranking.settings, [one.rewards for one in ranking]))
     if ranking.verdict is not None:
         typer.echo(f"verdict: {ranking.verdict}")
+    elif len(ranking) > 1:
+        typer.echo("verdict: none")
 
 
 def print_meanings(sentences: Sequence[str]) -> None:

@@ -77,6 +77,8 @@ def _digest(ranking: "Ranking", folder: Path) -> str:
 
 def _head(path: Path) -> bytes:
     try:
+        if not path.is_file():  # opening a pipe would wait for somebody to write
+            return b""
         with path.open("rb") as file:
             return file.read(_HEAD)
     except OSError:

@@ -117,7 +117,7 @@ def page_of(ranking: "Ranking", folder: Path, digest: str, on_take: Callable[[in
         more_aside=[takes[one.index] for one in rest[len(aside) :]],
         set_aside=len(ranking.set_aside),
         about_bars=about_bars(scales),
-        scale_sentences=reasons.scales_of(settings),
+        scale_sentences=reasons.scales_of(settings, [one.rewards for one in ranking.candidates]),
         sound_sentences=about_sounds(sounds, len(ranking.candidates) - len(shown) - len(aside)),
         facts=words.facts_of(settings, len(ranking.candidates)),
         rewards=[_reward(record, settings) for record in settings.rewards],

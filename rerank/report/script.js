@@ -35,7 +35,8 @@ for (const sound of document.querySelectorAll("[data-sound]")) {
     show();
   });
   place.addEventListener("keydown", (event) => {
-    const step = { ArrowLeft: -5, ArrowDown: -5, ArrowRight: 5, ArrowUp: 5 }[event.key];
+    const far = Math.min(5, length / 10);
+    const step = { ArrowLeft: -far, ArrowDown: -far, ArrowRight: far, ArrowUp: far }[event.key];
     if (event.key === " ") toggle();
     else if (step) {
       audio.currentTime = Math.min(Math.max(audio.currentTime + step, 0), length);

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from rerank.settings import Settings
+from rerank.verdict import percent
 
 if TYPE_CHECKING:
     from rerank.ranking import Ranking
@@ -139,7 +140,7 @@ def verdict_of(ranking: "Ranking") -> tuple[str, str]:
         return "", f"First comes {best}. How sure this is, nobody has measured for takes like these."
     names = {one.index: one.name for one in ranked}
     first, second = names[verdict.first], names[verdict.second]
-    told = f"By the rewards, {first} is better than {second} with a probability of {verdict.probability:.0%}"
+    told = f"By the rewards, {first} is better than {second} with a probability of {percent(verdict.probability)}"
     if verdict.word == "too close to call":
         return "Too close to call", f"{told}. Listen to both."
     return ("Clear" if verdict.word == "clear" else f"Leans to {first}"), f"{told}."

@@ -101,9 +101,9 @@ class Panel:
         """Return the rule where the user gives none: the scales of several reward models differ."""
         return "zscore" if len(self.records) > 1 else "mean"
 
-    def scales(self) -> list[str]:
-        """Return what the rewards mean, a sentence each."""
-        return scales(self.records, self.axes)
+    def scales(self, rewards: Iterable[Mapping[str, float | None]]) -> list[str]:
+        """Return what rewards that were given mean, a sentence each."""
+        return scales(self.records, self.axes, rewards)
 
     def not_read(self, prompt: Prompt) -> tuple[str, ...]:
         """Return the parts of the prompt that no reward model reads."""

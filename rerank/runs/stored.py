@@ -14,6 +14,7 @@ from rerank.audio import Audio, inspect
 from rerank.data import Candidate, Prompt
 from rerank.errors import InvalidInput, UnreadableAudio, one_line
 from rerank.files import as_path, sha256_of
+from rerank.manifest import INDEX
 from rerank.ranking import Ranking
 from rerank.run_folder import read_document
 from rerank.runs.checks import check_candidates, check_prompt, check_settings
@@ -38,6 +39,10 @@ def load(folder: str | Path) -> Ranking:
         place = place.parent
     document = read_document(place)
     if document is None:
+        if (place / INDEX).is_file():
+            raise InvalidInput(
+                f"{place} holds a run for each of many prompts; give the folder of one (`rerank show {place}` lists them)"
+            )
         raise InvalidInput(f"there is no run in {place}: it has no ranking.json; give the folder of a run")
     return from_document(document, place)
 
