@@ -326,7 +326,7 @@ def short_fault(audio: Audio) -> str | None:
     # half a sample of tolerance: a duration is seldom a whole number of samples
     if audio.frames + 0.5 >= MIN_DURATION * audio.sample_rate:
         return None
-    return f"{audio.duration:.3f} s, at least {MIN_DURATION:g} s are needed to be judged"
+    return f"{audio.duration:.4g} s, at least {MIN_DURATION:g} s are needed to be judged"
 
 
 def _from_pair(value: object) -> Audio:

@@ -182,4 +182,4 @@ def _audio(candidate: Candidate) -> Audio:
 
 
 def _called(candidate: Candidate) -> str:
-    return f"rank {candidate.rank} ({_label(candidate)})"
+    return f"rank {candidate.rank} ({candidate.name})"

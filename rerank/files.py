@@ -96,6 +96,18 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def check_place(path: Path) -> None:
+    """Refuse, before any work, a path at which no file can be written.
+
+    Raises:
+        OutputError: saying why.
+    """
+    if os.path.isdir(path) or not os.path.isdir(path.parent):
+        raise OutputError(f"cannot write {path}: it must be a file in a folder that exists")
+    if not os.access(path.parent, os.W_OK):
+        raise OutputError(f"cannot write {path}: its folder may not be written; choose another place")
+
+
 def make_folder(path: Path) -> None:
     """Make the folder `path` and those above it, if they are missing.
 

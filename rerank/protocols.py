@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from rerank.audio import Audio
-from rerank.data import Candidate, Prompt
+from rerank.data import Candidate, Prompt, is_number
+from rerank.errors import InvalidInput
 
 Condition = Literal["text", "lyrics", "reference"]
 
@@ -87,10 +88,22 @@ class Norms:
     Attributes:
         takes: which takes, in words, such as "2,000 takes by synth".
         quantiles: name of an axis -> the rewards that 0 to 1 of the takes are below, at even steps; two at least.
+
+    Raises:
+        InvalidInput: the quantiles of an axis are fewer, not finite, or fall.
     """
 
     takes: str
     quantiles: Mapping[str, tuple[float, ...]]
+
+    def __post_init__(self) -> None:
+        for axis, steps in self.quantiles.items():
+            if len(steps) < 2 or not all(map(is_number, steps)) or list(steps) != sorted(steps):
+                raise InvalidInput(
+                    f"the quantiles of {axis!r} must be two or more finite numbers that do not fall, got {steps!r:.40}"
+                )
+        plain = {axis: tuple(map(float, steps)) for axis, steps in self.quantiles.items()}
+        object.__setattr__(self, "quantiles", plain)
 
     def share_below(self, axis: str, reward: float) -> float | None:
         """Return the share of the takes that have a lower reward on an axis; None where the axis has no norms.
@@ -130,6 +143,9 @@ class RewardInfo:
         precision: that it computes in, such as "float32".
         batch_size: how many pieces of audio it is given at a time. 1 suits a processor where several together are no
             faster; the rewards of a piece are then the same to the bit whatever is scored with it.
+
+    Raises:
+        InvalidInput: the calibration is no number above 0, or the norms are no `Norms`.
     """
 
     name: str
@@ -151,6 +167,10 @@ class RewardInfo:
     def __post_init__(self) -> None:
         axes = {name: Axis(meaning=axis) if isinstance(axis, str) else axis for name, axis in self.axes.items()}
         object.__setattr__(self, "axes", axes)
+        if self.calibration is not None and not (is_number(self.calibration) and self.calibration > 0):
+            raise InvalidInput(f"calibration of {self.name!r} must be a number above 0, got {self.calibration!r:.40}")
+        if self.norms is not None and not isinstance(self.norms, Norms):
+            raise InvalidInput(f"norms of {self.name!r} must be rerank.protocols.Norms, got {self.norms!r:.40}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from rerank.reasons import reasons_aside, reasons_of
 from rerank.rules import Rule, best_first, by_rule, check_rule, combine, normalise_weights
 from rerank.run_folder import RunFolder
 from rerank.settings import Settings, Status
-from rerank.verdict import Verdict, percent, verdict_of
+from rerank.verdict import Verdict, verdict_of
 
 _NO_AXIS = "no axis that has a weight applies to it"
 
@@ -59,14 +59,12 @@ class Ranking(Sequence[Candidate]):
             else:
                 ranked.append((combined, place))
         order = [ranked[index] for index in best_first([combined for combined, _ in ranked])]
-        best = [replace(scored[place], combined=combined) for combined, place in order]
-        reasons = reasons_of(best, [columns[place] for _, place in order], settings)
         best = [
-            replace(one, rank=rank, reasons=why)
-            for rank, (one, why) in enumerate(zip(best, reasons, strict=True), start=1)
+            replace(scored[place], combined=combined, rank=rank)
+            for rank, (combined, place) in enumerate(order, start=1)
         ]
-        rest = [replace(one, combined=None, rank=None, reasons=reasons_aside(one)) for one in rest]
-        return cls(prompt, (*best, *sorted(rest, key=lambda candidate: candidate.index)), settings, status)
+        rest = [replace(one, combined=None, rank=None) for one in sorted(rest, key=lambda candidate: candidate.index)]
+        return cls(prompt, (*best, *rest), settings, status).explained()
 
     @overload
     def __getitem__(self, index: int) -> Candidate: ...
@@ -82,12 +80,12 @@ class Ranking(Sequence[Candidate]):
         title = self.prompt.text if len(self.prompt.text) <= 60 else self.prompt.text[:57] + "..."
         state = "" if self.status == "done" else f", {self.status}"
         ranked, aside = len(self._ranked()), len(self.set_aside)
-        lines = [f"<Ranking for {title!r}: {ranked} ranked, {aside} set aside{state}"]
+        lines = [f"<Ranking{f' for {title!r}' if title else ''}: {ranked} ranked, {aside} set aside{state}"]
         for candidate in self[:10]:
             rewards = ", ".join(f"{axis} {_short(reward)}" for axis, reward in candidate.rewards.items())
             lines.append(f"  {candidate.rank}. {candidate.name}: {_short(candidate.combined)} ({rewards})")
         if self.verdict is not None:
-            lines.append(f"  verdict: {self.verdict.word} ({percent(self.verdict.probability)})")
+            lines.append(f"  verdict: {self.verdict}")
         return "\n".join(lines) + ">"
 
     @property
@@ -155,6 +153,14 @@ class Ranking(Sequence[Candidate]):
         )
         return Ranking.of(self.prompt, self.candidates, settings, self.status)
 
+    def explained(self) -> "Ranking":
+        """Return the same ranking with the reasons of each candidate made from what it holds."""
+        ranked = self._ranked()
+        weighed = by_rule([one.rewards for one in ranked], self.settings.rule)
+        found = dict(zip((one.index for one in ranked), reasons_of(ranked, weighed, self.settings), strict=True))
+        candidates = [replace(one, reasons=found.get(one.index) or reasons_aside(one)) for one in self.candidates]
+        return replace(self, candidates=tuple(candidates))
+
     def to_records(self) -> list[dict[str, Any]]:
         """Return one flat record per candidate, in the order of `candidates`, such as a data frame is made from.
 
@@ -196,21 +202,15 @@ class Ranking(Sequence[Candidate]):
         state = "" if self.status == "done" else f" ({self.status})"
         caption = f"<caption>{escape(self.prompt.text)}{state}</caption>"
         table = f"<table>{caption}<thead>{_html_row('th', head)}</thead><tbody>{body}</tbody></table>"
-        verdict = (
-            [] if self.verdict is None else [f"verdict: {self.verdict.word} ({percent(self.verdict.probability)})"]
-        )
-        told = [*(self.best.reasons if len(self) else ()), *verdict, *self.settings.notes]
+        told = [*(self.best.reasons if len(self) else ()), *self.settings.notes]
+        told += [] if self.verdict is None else [f"verdict: {self.verdict}"]
         return table + "".join(f"<li>{escape(sentence)}</li>" for sentence in told).join(("<ul>", "</ul>"))
 
     def to_dict(self, folder: str | Path | None = None) -> dict[str, Any]:
         """Return the document of `ranking.json`, with paths relative to `folder` if one is given."""
         place = None if folder is None else as_path("folder", folder)
         reference = self.prompt.reference
-        prompt: dict[str, Any] = {
-            "text": self.prompt.text,
-            "lyrics": self.prompt.lyrics,
-            "reference": None,
-        }
+        prompt: dict[str, Any] = {"text": self.prompt.text, "lyrics": self.prompt.lyrics, "reference": None}
         if reference is not None:
             prompt["reference"] = {
                 "path": path_text(reference.path, place),

@@ -58,9 +58,14 @@ def reasons_of(
 
 
 def reasons_aside(candidate: Candidate) -> tuple[str, ...]:
-    """Return why a candidate is not ranked: by which filter, if by one, and what reward models said."""
+    """Return why a candidate is not ranked: by which filter, if by one, and what reward models said; nothing if it waits."""
+    if candidate.set_aside is None:
+        return tuple(_faults(candidate))
     name = _FILTERS.get(candidate.set_aside_kind or "")
-    return (*([f"the filter {name!r} set it aside: {candidate.set_aside}"] if name else []), *_faults(candidate))
+    return (
+        f"the filter {name!r} set it aside: {candidate.set_aside}" if name else candidate.set_aside,
+        *_faults(candidate),
+    )
 
 
 def scales_of(settings: Settings, rewards: Iterable[Mapping[str, float | None]]) -> list[str]:
@@ -131,7 +136,7 @@ def _standings(ranked: Sequence[Candidate], settings: Settings) -> dict[str, lis
             for candidate, reward in zip(ranked, rewards, strict=True):
                 if reward is None:
                     # where it has a fault, that is said by itself
-                    texts.append("" if axis not in candidate.rewards else "does not apply here")
+                    texts.append("" if axis not in candidate.rewards else "does not apply")
                     continue
                 better = len(there) - int(np.searchsorted(there, reward, "right"))
                 same = len(there) - better - int(np.searchsorted(there, reward, "left"))

@@ -38,6 +38,14 @@ class Verdict:
     first: int
     second: int
 
+    def __str__(self) -> str:
+        """Say it with its probability.
+
+        >>> print(Verdict("leans", 0.68, 4, 5))
+        leans (68%)
+        """
+        return f"{self.word} ({percent(self.probability)})"
+
     def to_dict(self) -> dict[str, Any]:
         """Return what `ranking.json` holds."""
         return asdict(self)

@@ -111,6 +111,9 @@ def test_reward_models_get_their_options() -> None:
     several = rewards(["toy", "tuned", "other.one"], options=["other.one.limit=2", "tuned.limit=3"])
     assert isinstance(several, list) and several[0] == "toy"
     assert [one.options for one in several[1:] if isinstance(one, Choice)] == [{"limit": 3.0}, {"limit": 2.0}]
+    cached = rewards(["cmi-rm", "toy", "mulan"], cache=Path("c"))
+    assert isinstance(cached, list) and cached[1] == "toy"
+    assert [one.options for one in cached if isinstance(one, Choice)] == [{"cache": Path("c")}] * 2
 
 
 @pytest.mark.usefixtures("tuned")
@@ -120,6 +123,13 @@ def test_reward_models_get_their_options() -> None:
         (["toy", "toy"], {}, "--reward toy is given twice"),
         (["toy", "tuned"], {"options": ["limit=3"]}, "of which reward model. Write toy.limit or tuned.limit"),
         (["toy", "tuned"], {"path": Path("a")}, "use --reward-option NAME.path=DIR"),
+        (["toy", "cmi-mini"], {"cache": Path("a")}, "neither toy nor cmi-mini keeps what it encodes"),
+        (
+            ["cmi-rm", "mulan"],
+            {"cache": Path("a"), "options": ["mulan.cache=b"]},
+            "give --reward-cache or --reward-option cache=..., not both",
+        ),
+        (["auto", "cmi-rm"], {"cache": Path("a")}, "name the reward model that the options are for"),
         (["tuned"], {"options": ["limit=3", "tuned.limit=4"]}, "--reward-option limit is given twice"),
         (["tuned"], {"path": Path("a"), "options": ["path=b"]}, "give --reward-path or --reward-option path=..."),
         (None, {"path": Path("a"), "default": None}, "name the reward model that the options are for"),

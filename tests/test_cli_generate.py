@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import rerank
+from rerank.report import is_stale
 from tests.conftest import install
 from tests.test_cli import MAKE, TOYS, call, in_process, refused
 
@@ -107,6 +108,36 @@ def test_many_prompts_get_a_run_each_and_an_index(plugged: Path) -> None:
     again = call(*many, "-n", "4", "-o", "all", "--resume", "--json")
     assert json.loads(again.stdout) == json.loads(Path("all/index.json").read_text())
     assert candidates("all/ska").items() > before.items() and len(candidates("all/slow")) == 4
+
+
+def test_a_page_of_each_run_is_written_and_its_address_told() -> None:
+    told = f"page: {(Path.cwd() / 'run' / 'report.html').as_uri()}"
+    made = call(*MAKE, "-n", "3", "-o", "run", "--report")
+    assert made.exit_code == 0 and made.stdout.splitlines()[-2:] == ["written to run", told]
+    ranked = call("rank", "run", "--rule", "rank", "--report", "--json")
+    assert json.loads(ranked.stdout)["settings"]["rule"] == "rank" and told in ranked.stderr
+    assert not is_stale(rerank.load("run"), Path("run/report.html"))
+    aside = call(*MAKE, "-n", "2", "--floor", "musicality=9", "-o", "aside", "--report")
+    assert aside.exit_code == 1 and "aside/report.html" in aside.stdout
+    Path("all.txt").write_text("slow piano\nfast ska\n")
+    many = call(*MANY, "-n", "2", "--prompts", "all.txt", "-o", "all", "--report")
+    pages = [(Path.cwd() / "all" / name / "report.html").as_uri() for name in ("001", "002")]
+    assert many.exit_code == 0 and many.stdout.splitlines()[-2:] == [f"page: {page}" for page in pages]
+    takes = sorted(map(str, Path("run/candidates").iterdir()))
+    assert call("rank", *takes, *TOYS, "--report").exit_code == 2, "a page belongs to a run"
+
+
+def test_what_was_finished_before_a_stop_has_a_page(plugged: Path) -> None:
+    install(plugged, "stopping", generators="stopping = stopping:made")
+    (plugged / "stopping.py").write_text(
+        "import signal\n"
+        "from tests.conftest import ToyGenerator\n"
+        "def stopped(seed, audio):\n    if seed == 2: signal.raise_signal(signal.SIGINT)\n    return audio\n"
+        "def made(): return ToyGenerator(change=stopped)\n"
+    )
+    found = call("generate", "piano", "--generator", "stopping", *MAKE[4:], "-n", "5", "-o", "run", "--report")
+    assert found.exit_code == 130 and "run/report.html" in found.stdout
+    assert "This run was stopped before it was done" in Path("run/report.html").read_text()
 
 
 def test_a_wrong_file_of_prompts_is_refused_before_any_work() -> None:

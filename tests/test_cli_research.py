@@ -140,8 +140,14 @@ def test_agreement_stores_with_the_weights_what_a_gap_means(tmp_path: Path) -> N
 
 
 def test_what_cannot_be_stored_or_drawn_is_said_before_anything_is_measured(tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(ROOT / "rerank" / "rewards" / "cmi-mini", folder)
+    (folder / "calibration.json").unlink()
+    (folder / "calibration.json").mkdir()
     for options, told in (
         (["--calibrate", str(tmp_path)], "a reward model is a folder with"),
+        (["--calibrate", str(folder)], "cannot write .*calibration.json: it must be a file in a folder that exists"),
+        (["-o", str(tmp_path / "gone" / "report.json")], "cannot write .*report.json: it must be a file"),
         (["--plot", str(tmp_path / "plot.wav")], "a picture must be a file such as|'matplotlib' is not installed"),
     ):
         done = CliRunner().invoke(app, ["eval", "agreement", "--prompts", "2000", *options])

@@ -134,7 +134,9 @@ def test_a_take_in_which_there_is_nothing_to_hear_is_set_aside_whatever_the_filt
     short = str(tiny(50).save(tmp_path / "short.wav"))
     ranking = rerank.rank([*takes, short, tiny(1600)], reward=reward(), filters=Filters.off(), output=tmp_path / "run")
     assert [(one.index, one.set_aside_kind) for one in ranking.set_aside] == [(3, "short")]
-    assert ranking.set_aside[0].set_aside == "short: 0.003 s, at least 0.1 s are needed to be judged"
+    assert ranking.set_aside[0].set_aside == "short: 0.003125 s, at least 0.1 s are needed to be judged"
+    almost = rerank.rank([*takes, tiny(1599)], reward=reward()).set_aside[0].set_aside
+    assert almost == "short: 0.09994 s, at least 0.1 s are needed to be judged", "a length that is less than it must be"
     assert len(ranking) == 4 and not ranking.set_aside[0].rewards
     again = rerank.rank(tmp_path / "run", filters=Filters(), reward=reward())
     assert [one.index for one in again.set_aside if one.set_aside_kind == "short"] == [3]
@@ -162,8 +164,8 @@ def test_a_short_piece_has_no_rewards_and_costs_only_itself(
     short = str(tiny(50).save(tmp_path / "short.wav"))
     found = rerank.score([takes[0], short], "slow", reward=reward())
     assert found[0]["level"] is not None and found[1]["level"] is None
-    assert f"not scored: {short} is too short: 0.003 s, at least 0.1 s are needed" in caplog.text
-    with pytest.raises(UnreadableAudio, match="the audio is too short: 0.003 s"):
+    assert f"not scored: {short} is too short: 0.003125 s, at least 0.1 s are needed" in caplog.text
+    with pytest.raises(UnreadableAudio, match="the audio is too short: 0.003125 s"):
         rerank.score(tiny(50), "slow", reward="mulan")  # which is not loaded for that
 
 

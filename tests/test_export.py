@@ -114,7 +114,7 @@ def test_a_loudness_that_cannot_be_measured_is_told_and_nothing_is_written(
     ranking = changed(ranked(None), audio)
     with pytest.raises(InvalidInput, match=message) as caught:
         export(ranking, tmp_path / "best", loudness=-14)
-    assert f"rank 1 (seed{ranking.best.seed})" in str(caught.value)
+    assert f"rank 1 ({ranking.best.name})" in str(caught.value)
     assert not (tmp_path / "best").exists()
 
 

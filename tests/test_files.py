@@ -6,7 +6,20 @@ from pathlib import Path
 import pytest
 
 from rerank.errors import InvalidInput, OutputError
-from rerank.files import as_path, make_folder, write_bytes
+from rerank.files import as_path, check_place, make_folder, write_bytes
+
+
+def test_where_no_file_can_be_written_is_known_before(tmp_path: Path) -> None:
+    check_place(tmp_path / "new")
+    for path in (tmp_path, tmp_path / "gone" / "new"):
+        with pytest.raises(OutputError, match="it must be a file in a folder that exists"):
+            check_place(path)
+
+
+@pytest.mark.skipif(os.access("/proc", os.W_OK) or not os.path.isdir("/proc"), reason="every folder may be written")
+def test_a_folder_that_may_not_be_written_is_known_before() -> None:
+    with pytest.raises(OutputError, match="its folder may not be written"):
+        check_place(Path("/proc/new"))
 
 
 def test_write_bytes_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:

@@ -142,14 +142,15 @@ def test_reasons_say_where_a_candidate_stands() -> None:
 
 def test_what_is_set_aside_says_which_filter_did_it(tmp_path: Path) -> None:
     silent = ToyGenerator(change=lambda seed, audio: Audio(audio.waveform * (seed != 1), audio.sample_rate))
-    floors = {"musicality": 0.05}
+    floors = {"musicality": 0.095}
     found = rerank.generate(
         "piano", 4, duration=0.5, generator=silent, reward=ToyReward(), filters=Filters(floors=floors)
     )
     by_kind = {one.set_aside_kind: one.reasons for one in found.set_aside}
     assert by_kind["silent"][0].startswith("the filter 'silent' set it aside: silent: no sound at all")
-    if "floor" in by_kind:
-        assert by_kind["floor"][0].startswith("the filter 'floors' set it aside: below the floor: musicality")
+    lost = rerank.generate("piano", 2, duration=0.5, generator=ToyGenerator(failing=[1]), reward=ToyReward())
+    assert lost.set_aside[0].reasons == ("generation failed: RuntimeError: no ideas for seed 1",)
+    assert by_kind["floor"][0].startswith("the filter 'floors' set it aside: below the floor: musicality")
 
 
 def test_a_part_that_is_not_followed_is_a_reason() -> None:
@@ -174,6 +175,7 @@ def test_the_parts_of_a_combined_reward_add_up(
 def test_what_a_prompt_and_a_notebook_show_has_the_verdict() -> None:
     found = ranking([(1.0, 3.0), (2.0, 1.0)], settings(notes=("synth ignored: <vinyl>",)))
     assert repr(found).endswith("\n  verdict: leans (73%)>")
+    assert repr(replace(found, prompt=Prompt.of(None))).startswith("<Ranking: 2 ranked")
     html = found._repr_html_()
     assert "<li>verdict: leans (73%)</li>" in html and "<li>synth ignored: &lt;vinyl&gt;</li>" in html
     assert "<li>0.500 ahead of seed 11, and better" in html

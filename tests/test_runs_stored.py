@@ -409,7 +409,23 @@ def test_version_1_as_it_was_first_published_is_read(tmp_path: Path) -> None:
     found = rerank.load(tmp_path)
     assert (found.settings.top_k, found.settings.filters, found.settings.rerank_version) == (3, {}, "")
     assert [one.seed for one in found] == [one.seed for one in made]
+    assert [one.reasons for one in found] == [one.reasons for one in made] and found.best.reasons
     assert rerank.rank(tmp_path, weights={"alignment": 1}).settings.weights == {"musicality": 0, "alignment": 1}
+
+
+def test_what_was_stored_before_there_were_reasons_has_them(tmp_path: Path) -> None:
+    made = rerank.generate(
+        "piano", 3, duration=0.5, generator=ToyGenerator(), reward=[ToyReward(), Loud()], rule="rank", output=tmp_path
+    )
+    document = json.loads((tmp_path / "ranking.json").read_text())
+    for entry in document["candidates"]:
+        entry["reasons"] = [f"loud gave no reward: {entry['seed']}"]
+        del entry["faults"]
+    (tmp_path / "ranking.json").write_text(json.dumps(document))
+    found = rerank.load(tmp_path)
+    assert [(one.rank, one.combined) for one in found] == [(one.rank, one.combined) for one in made]
+    for one, before in zip(found, made, strict=True):
+        assert one.reasons == (*before.reasons, f"loud gave no reward: {one.seed}")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rerank.errors import InvalidInput, MissingDependency
 from rerank.eval.agreement.sure import ALL, second
-from rerank.files import write_bytes
+from rerank.files import check_place, write_bytes
 from rerank.verdict import CLEAR, LEANS
 
 if TYPE_CHECKING:
@@ -30,10 +30,12 @@ def check_plot(path: Path) -> None:
     Raises:
         InvalidInput: there is no such kind of picture.
         MissingDependency: matplotlib is not installed.
+        OutputError: no file can be written there.
     """
     kinds = _new_figure().canvas.get_supported_filetypes()
     if _kind(path) not in kinds:
         raise InvalidInput(f"a picture must be a file such as calibration.png or .svg, got {path.name!r}")
+    check_place(path)
 
 
 def write_plot(report: Mapping[str, Any], path: Path) -> None:

@@ -12,8 +12,9 @@ from rerank.errors import InvalidInput
 from rerank.eval.agreement.cases import preferences
 from rerank.eval.agreement.sure import how_sure
 from rerank.eval.agreement.takes import AXES, AgreementOptions, agreement, choices, make_takes, norms
+from rerank.files import check_place
 from rerank.protocols import Norms, Progress, Reward, RewardInfo
-from rerank.rewards.calibration import Calibration, write_calibration
+from rerank.rewards.calibration import CALIBRATION, Calibration, write_calibration
 from rerank.rewards.mini import version_of
 
 _SMALL = 3
@@ -78,11 +79,12 @@ def calibration_of(report: Mapping[str, Any]) -> Calibration:
 
 
 def check_folder(folder: Path, info: RewardInfo) -> None:
-    """Refuse, before anything is measured, a folder in which a calibration would not be found.
+    """Refuse, before anything is measured, a folder in which a calibration cannot be stored, or would not be found.
 
     Raises:
         WeightsError: it is no folder of a small reward model.
         InvalidInput: it is that of another one.
+        OutputError: it may not be written.
     """
     version = version_of(folder)
     if version != info.version:
@@ -90,6 +92,7 @@ def check_folder(folder: Path, info: RewardInfo) -> None:
             f"{folder} holds the weights {version}, but {info.name} {info.version} would be measured; "
             f"name the folder twice: --reward-path {folder} --calibrate {folder}"
         )
+    check_place(folder / CALIBRATION)
 
 
 def calibrate(report: Mapping[str, Any], folder: Path) -> Path:

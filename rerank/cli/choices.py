@@ -118,7 +118,8 @@ def rewards(
 
     Args:
         names: of `--reward`.
-        path, cache: of `--reward-path` and `--reward-cache`.
+        path: of `--reward-path`.
+        cache: of `--reward-cache`; one folder serves all reward models that keep what they encode.
         options: of `--reward-option`.
         default: what is taken where nothing is named; with None there are then no options either.
 
@@ -139,14 +140,13 @@ def rewards(
         if option in texts[owner]:
             raise typer.BadParameter(f"--reward-option {option} is given twice; give it once")
         texts[owner][option] = value
-    for option, place in (("path", path), ("cache", cache)):
-        if place is None:
-            continue
-        if len(given) > 1:
-            raise typer.BadParameter(f"--reward-{option} is of one reward model; use --reward-option NAME.{option}=DIR")
-        if option in texts[given[0]]:
-            raise typer.BadParameter(f"give --reward-{option} or --reward-option {option}=..., not both")
-        texts[given[0]][option] = str(place)
+    if path is not None and len(given) > 1:
+        raise typer.BadParameter("--reward-path is of one reward model; use --reward-option NAME.path=DIR")
+    for option, place, owners in (("path", path, given), ("cache", cache, _with_cache(given) if cache else [])):
+        for owner in owners if place is not None else []:
+            if option in texts[owner]:
+                raise typer.BadParameter(f"give --reward-{option} or --reward-option {option}=..., not both")
+            texts[owner][option] = str(place)
     if texts.get("auto"):  # which is not decided before it is known who made the audio
         raise typer.BadParameter(_NAMELESS)
     chosen = [_with_options("reward", name, texts[name]) for name in given]
@@ -212,6 +212,19 @@ def _value(option: str, text: str, default: object, kind: "Kind") -> Any:
     if option in ("path", "cache") or option.endswith("_path"):
         return Path(text)
     return typed(text, default, f"--{kind}-option {option}")
+
+
+def _with_cache(names: Sequence[str]) -> list[str]:
+    """Return those of several reward models that take a folder for what they encode; one alone is refused later."""
+    from rerank.registry import options
+
+    if len(names) == 1:
+        return list(names)
+    # "auto" takes no options, which is told where they are given
+    found = [name for name in names if name == "auto" or any(one.name == "cache" for one in options("reward", name))]
+    if not found:
+        raise typer.BadParameter(f"--reward-cache: neither {' nor '.join(names)} keeps what it encodes; leave it out")
+    return found
 
 
 def _owner(key: str, names: Sequence[str]) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rerank.errors import OutputError
-from rerank.files import write_bytes
+from rerank.files import check_place, write_bytes
 
 
 def check_csv(path: Path | None, overwrite: bool) -> None:
@@ -19,8 +19,7 @@ def check_csv(path: Path | None, overwrite: bool) -> None:
     """
     if path is None:
         return
-    if os.path.isdir(path) or not os.path.isdir(path.parent):
-        raise OutputError(f"cannot write {path}: it must be a file in a folder that exists")
+    check_place(path)
     if os.path.lexists(path) and not overwrite:
         raise OutputError(f"{path} is there already; choose another file, or --overwrite")
 

@@ -1,7 +1,7 @@
 """How a command that ranks ends: what it prints and writes, and its exit status."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,9 +50,7 @@ def finish(
         if folder is not None:
             typer.echo(f"written to {shown(folder)}")
     if report and folder is not None:
-        page = _write_page(ranking, folder)
-        tell = say if as_json else typer.echo
-        tell(f"page: {page.resolve().as_uri()}")
+        _write_page(ranking, folder, say if as_json else typer.echo)
     elif folder is not None:
         say_stale(ranking, folder)
     if ranking.status == "interrupted" and not again:
@@ -62,12 +60,13 @@ def finish(
         raise typer.Exit(1)
 
 
-def _write_page(ranking: "Ranking", folder: str | Path) -> Path:
-    """Write the page about a run to its folder, and return its path."""
+def _write_page(ranking: "Ranking", folder: str | Path, tell: Callable[[str], None]) -> None:
+    """Write the page about a run to its folder, and tell its address."""
     from rerank.report import NAME, write_report
 
     with progress_bar() as on_progress:
-        return write_report(ranking, Path(folder) / NAME, on_progress=on_progress)
+        page = write_report(ranking, Path(folder) / NAME, on_progress=on_progress)
+    tell(f"page: {page.resolve().as_uri()}")
 
 
 def say_stale(ranking: "Ranking", folder: str) -> None:
@@ -76,9 +75,8 @@ def say_stale(ranking: "Ranking", folder: str) -> None:
 
     page = Path(folder, NAME)
     if is_stale(ranking, page):
-        say(
-            f"{shown(str(page))} shows an earlier state of this run; to make it again: rerank report {shown(shlex.quote(folder))}"
-        )
+        again = f"rerank report {shown(shlex.quote(folder))}"
+        say(f"{shown(str(page))} shows an earlier state of this run; to make it again: {again}")
 
 
 def finish_many(
@@ -97,9 +95,7 @@ def finish_many(
         print_outcomes(outcomes, folder)
     if report and folder is not None:
         for name, ranking in rankings.items():
-            _write_page(ranking, Path(folder) / name)
-        if rankings:
-            (say if as_json else typer.echo)(f"pages: report.html in each folder of {shown(folder)}")
+            _write_page(ranking, Path(folder) / name, say if as_json else typer.echo)
     for outcome in outcomes.each:
         if outcome.error is not None:
             say(f"error: {outcome.entry.id}: {outcome.error}")

@@ -97,7 +97,7 @@ RewardCache = Annotated[
     Path | None,
     typer.Option(
         "--reward-cache",
-        help="Folder that keeps encoded audio for later runs (not cmi-mini).",
+        help="Folder that keeps encoded audio for later runs, of all reward models (not cmi-mini).",
         metavar="DIR",
         rich_help_panel=_REWARD,
     ),

@@ -12,7 +12,7 @@ from rerank.cli.console import INTERRUPTED, print_document, progress_bar, say, s
 from rerank.cli.options import Device, Json, RewardName, RewardPath
 from rerank.cli.tables import print_metrics
 from rerank.errors import InvalidInput
-from rerank.files import write_bytes
+from rerank.files import check_place, write_bytes
 
 train_app = typer.Typer(no_args_is_help=True, help="Train a reward model.")
 eval_app = typer.Typer(no_args_is_help=True, help="Measure reward models and this program.")
@@ -104,6 +104,8 @@ def eval_agreement(
     start_logging(verbose=False)
     options = AgreementOptions(prompts=prompts, n=n, seed=seed)
     model = rerank.load_reward(reward, **({"path": reward_path} if reward_path else {}))
+    if output is not None:
+        check_place(output)
     if plot is not None:
         check_plot(plot)
     if calibrated is not None:

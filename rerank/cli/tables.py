@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from rerank.data import Candidate
     from rerank.ranking import Ranking
     from rerank.runs.many import Outcomes
 
@@ -87,7 +86,7 @@ def print_ranking(ranking: "Ranking") -> None:
     for part in _parts(left, axes, right):
         print_columns(part)
     for candidate in ranking.set_aside:
-        typer.echo(f"set aside: {_called(candidate)}: {shown(str(candidate.set_aside))}")
+        typer.echo(f"set aside: {shown(str(candidate.source or candidate.name))}: {shown(str(candidate.set_aside))}")
     for title, names in named.items():
         if names.folder:
             typer.echo(f"{title}s in {names.folder}")
@@ -96,7 +95,6 @@ def print_ranking(ranking: "Ranking") -> None:
 def print_why(ranking: "Ranking") -> None:
     """Print why the first is first and how sure that is, what of the prompt was heeded, and what the numbers mean."""
     from rerank.reasons import scales_of
-    from rerank.verdict import percent
 
     if len(ranking):
         _print_list(f"why {ranking.best.name} is first", ranking.best.reasons)
@@ -104,7 +102,7 @@ def print_why(ranking: "Ranking") -> None:
     if len(ranking):
         print_meanings(scales_of(ranking.settings, [one.rewards for one in ranking]))
     if ranking.verdict is not None:
-        typer.echo(f"verdict: {ranking.verdict.word} ({percent(ranking.verdict.probability)})")
+        typer.echo(f"verdict: {ranking.verdict}")
     elif len(ranking) > 1:
         typer.echo("verdict: none")
 
@@ -233,9 +231,3 @@ def _names(paths: Sequence[Path | None], missing: str = "") -> _Names:
         for path in paths
     ]
     return _Names(texts, shown(folder))
-
-
-def _called(candidate: "Candidate") -> str:
-    if candidate.seed is not None:
-        return f"seed {candidate.seed}"
-    return shown(str(candidate.source or f"candidate {candidate.index}"))

@@ -5,6 +5,7 @@ from typing import Any
 
 from rerank.data import Candidate, check_whole, is_number
 from rerank.filters import Filters
+from rerank.protocols import Norms
 from rerank.request import MAX_CANDIDATES
 from rerank.rules import check_rule, check_weights
 from rerank.settings import Settings
@@ -49,15 +50,9 @@ def _check_meaning(record: Mapping[str, Any]) -> None:
         for name in ("weight", "low", "high"):
             _expect_number(f"{name} of {axis!r}", about.get(name))
     _expect_number("the calibration of a reward model", record.get("calibration"))
-    norms = record.get("norms")
-    if norms is None:
-        return
-    _expect("the takes of norms", norms["takes"], str)
-    for axis, quantiles in norms["quantiles"].items():
-        _expect(f"the quantiles of {axis!r}", quantiles, list | tuple)
-        rising = all(is_number(one) for one in quantiles) and list(quantiles) == sorted(quantiles)
-        if len(quantiles) < 2 or not rising:
-            raise ValueError(f"the quantiles of {axis!r} are {quantiles!r:.40}")
+    if (norms := record.get("norms")) is not None:
+        _expect("the takes of norms", norms["takes"], str)
+        Norms(takes=norms["takes"], quantiles=norms["quantiles"])
 
 
 def check_prompt(prompt: Mapping[str, Any]) -> None:

@@ -45,7 +45,8 @@ class Panel:
         models, infos: of those to be asked.
 
     Raises:
-        InvalidInput: a reward model has no axes, two have one name, or one differs from the known one of its name.
+        InvalidInput: a reward model has no axes, two have one name, or an axis of one name, or one differs from the known
+            one of its name.
     """
 
     def __init__(self, models: Sequence[Reward], known: Settings | None = None, *, made_by: str | None = None) -> None:
@@ -54,19 +55,21 @@ class Panel:
         several = len(self.records) > 1
         given = {info.name: info for info in infos}
         self.axes: dict[str, Axis] = {}
-        self._renamed: dict[
-            str, str
-        ] = {}  # the axes of the known run, where there was one reward model and now more are
+        # the axes of the known run, where there was one reward model and now more are
+        self._renamed: dict[str, str] = {}
         for record in self.records:
             name = record["name"]
             if name in given:
-                own = {axis: given[name].axes[axis] for axis in given[name].axes}
+                own = dict(given[name].axes)
             else:
                 own = {axis.removeprefix(f"{name}."): Axis(meaning="") for axis in _axes_of(known, name)}
             for axis, meaning in own.items():
-                self.axes[f"{name}.{axis}" if several else axis] = meaning
+                full = f"{name}.{axis}" if several else axis
+                if full in self.axes:
+                    raise InvalidInput(f"two reward models have an axis that would be called {full!r}; rename one")
+                self.axes[full] = meaning
                 if several and known is not None and len(known.rewards) == 1 and known.rewards[0]["name"] == name:
-                    self._renamed[axis] = f"{name}.{axis}"
+                    self._renamed[axis] = full
         self.batch_size = max([1, *(info.batch_size for info in infos)])
         self.models = list(models)
         self._several = several
@@ -86,8 +89,8 @@ class Panel:
 
     @property
     def licence(self) -> str | None:
-        """Of all the weights."""
-        return ", ".join(dict.fromkeys(info.licence for info in self.infos)) or None
+        """Of all the weights, as far as it is known."""
+        return ", ".join(dict.fromkeys(str(one["licence"]) for one in self.records if one.get("licence"))) or None
 
     def default_weights(self) -> dict[str, float]:
         """Return the weights of the axes where the user gives none, with the sum 1."""
@@ -160,6 +163,10 @@ class Asked:
         yield from found
 
 
+_MEASURED = ("calibration", "norms")
+"""Facts of a reward model that come later than its rewards, and change none of them."""
+
+
 def _records(infos: Sequence[RewardInfo], known: Settings | None, made_by: str | None) -> tuple[Mapping[str, Any], ...]:
     records: dict[str, Mapping[str, Any]] = {record["name"]: record for record in (known.rewards if known else ())}
     before = set(records)
@@ -178,8 +185,8 @@ def _records(infos: Sequence[RewardInfo], known: Settings | None, made_by: str |
                     f"the run has rewards of {info.name!r} with {fact} {was!r}, and this one has {record[fact]!r}; "
                     "rank its files into another folder instead"
                 )
-        # what earlier documents did not record of it
-        records[info.name] = {**record, **records[info.name]}
+        # with what earlier documents did not record of it, and what was measured of it since
+        records[info.name] = {**record, **records[info.name], **{fact: record[fact] for fact in _MEASURED}}
     return tuple(records.values())
 
 

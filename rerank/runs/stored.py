@@ -93,7 +93,9 @@ def from_document(document: Mapping[str, Any], folder: Path) -> Ranking:
         check_prompt(prompt)
         check_candidates(candidates, settings)
         whole = Prompt.recalled(prompt["text"], prompt["lyrics"], _reference(prompt["reference"], folder))
-        return Ranking(whole, candidates, settings, cast(Status, document["status"]))
+        ranking = Ranking(whole, candidates, settings, cast(Status, document["status"]))
+        # what was stored before there were reasons has them made
+        return ranking if all("faults" in entry for entry in document["candidates"]) else ranking.explained()
     # a document may have been edited by hand into anything
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InvalidInput(

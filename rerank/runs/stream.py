@@ -25,9 +25,9 @@ from rerank.run_folder import RunFolder
 from rerank.runs.events import Ended, Event, Made, Scored, SetAside
 from rerank.runs.memory import RunMemory
 from rerank.runs.panel import Panel
+from rerank.runs.reopening import asked_again, heard, reopened
 from rerank.runs.reporting import Phase, ProgressCallback, Reporter
 from rerank.runs.stopping import STOPS, CallbackFailed, Stop
-from rerank.runs.verdicts import asked_again, heard, reopened
 from rerank.scoring import Rewards, not_finite
 from rerank.settings import Settings, Status
 

@@ -12,7 +12,7 @@ _OF_REWARDS = {"floor", "reward_failed", "reward_not_finite", "not_scored", "no_
 
 
 def asked_again(candidate: Candidate, *, heard: bool) -> Candidate:
-    """Return a candidate of an earlier session without the verdicts that are to be made anew."""
+    """Return a candidate of a run that is gone on with, without what is to be decided anew."""
     kind = candidate.set_aside_kind
     of_sound = kind == "unreadable" or (kind in _OF_FILTERS and not heard)
     if kind in _OF_REWARDS or (of_sound and not candidate.is_removed):
