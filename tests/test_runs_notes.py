@@ -86,6 +86,20 @@ def test_other_languages_are_named_with_those_who_do_not_read_them(caplog: pytes
     assert ranking.settings.not_followed == ()
 
 
+@pytest.mark.parametrize(("text", "lyrics"), [(GERMAN, None), ("slow", RUSSIAN)])
+def test_who_cannot_read_a_prompt_gives_no_verdict_on_it(text: str, lyrics: str | None, tmp_path: Path) -> None:
+    judge = reward("toy", "en")
+    judge.info = replace(judge.info, calibration=1.0)
+    assert make("slow", ToyGenerator(), reward=judge).verdict is not None
+    asked: dict[str, Any] = {"generator": ToyGenerator(), "lyrics": lyrics, "reward": judge, "output": tmp_path}
+    blind = make(text, **asked)
+    assert blind.verdict is None and "probability" not in blind.best.reasons[0]
+    assert make(text, n=3, resume=True, **asked).verdict is None
+    assert rerank.rank(tmp_path, weights={"musicality": 1.0}).verdict is None
+    judge.info = replace(judge.info, languages=("en", "de", "ru"))
+    assert make(text, ToyGenerator(), lyrics=lyrics, reward=judge).verdict is not None
+
+
 @pytest.mark.parametrize(
     ("languages", "generator", "lost"),
     [

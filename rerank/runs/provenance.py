@@ -6,7 +6,7 @@ Two runs whose sound or numbers could differ differ in them.
 import contextlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
@@ -92,7 +92,7 @@ def settings_of(
         top_k=request.top_k or (was.top_k if was is not None and was.top_k < was.n else int(request.n)),
         reward=panel.name,
         reward_version=str(panel.records[0].get("version", "")) if len(panel.records) == 1 else "",
-        rewards=tuple(_plain(record, record["name"]) for record in panel.records),
+        rewards=tuple(_plain(record, record["name"]) for record in _as_measured(panel, prompt)),
         reward_licence=panel.licence or (was.reward_licence if was else None),
         weights=weights,
         rule=rule,
@@ -111,6 +111,13 @@ def settings_of(
     kept = ["duration", "seed", "not_followed", "rerank_version", "versions"]
     kept += [name for name in vars(was) if name.startswith("generator")]
     return replace(new, **{name: getattr(was, name) for name in kept})
+
+
+def _as_measured(panel: Panel, prompt: Prompt) -> Iterator[Mapping[str, Any]]:
+    """Yield the records of reward models, without what a gap means where they cannot read the prompt."""
+    lost = {info.name for info in panel.infos if any(unread(prompt, part, info) for part in ("text", "lyrics"))}
+    for record in panel.records:
+        yield {**record, "calibration": None} if record["name"] in lost else record
 
 
 def _not_followed(prompt: Prompt, generator: GeneratorInfo, panel: Panel, reading: Reading | None) -> tuple[str, ...]:
