@@ -40,11 +40,13 @@ class UnknownName(InvalidInput):
 
         >>> print(UnknownName.among("axis", "musicalty", ["musicality", "alignment"]))
         unknown axis 'musicalty'; did you mean 'musicality'? Known: alignment, musicality
+        >>> print(UnknownName.among("rule", "best", ["mean"]))
+        unknown rule 'best'. Known: mean
         """
         names = sorted(known)
         near = difflib.get_close_matches(str(name), names, n=1)
-        guess = f"; did you mean {near[0]!r}? " if near else "; "
-        return cls(f"unknown {kind} {name!r}{guess}Known: {', '.join(names) or 'none'}")
+        guess = f"; did you mean {near[0]!r}?" if near else "."
+        return cls(f"unknown {kind} {name!r}{guess} Known: {', '.join(names) or 'none'}")
 
 
 class UnreadableAudio(InvalidInput):

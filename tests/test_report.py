@@ -582,6 +582,8 @@ def test_what_is_not_installed_is_said(tmp_path: Path) -> None:
     assert "--generator gone --generator-option steps=8" in " ".join(command.text.replace("\\\n", "").split())
     assert any("generator gone is not installed here" in note for note in command.notes)
     assert any('clip = "sha256:00", which a command cannot give' in note for note in command.notes)
+    bare = command_of(ranked(generator="gone"), tmp_path)
+    assert "The generator gone is not installed here: the command fails without it." in bare.notes
 
 
 def test_several_reward_models_in_the_command(tmp_path: Path) -> None:
@@ -595,12 +597,14 @@ def test_a_prompt_that_begins_with_a_dash_comes_last(tmp_path: Path) -> None:
     assert parsed(ranked(prompt=Prompt("-5 dB techno")), tmp_path)[-2:] == ["--", "-5 dB techno"]
 
 
-@pytest.mark.parametrize("word", ["plain", "it's", "a\x1b[2J'b\\", "\u202eabc", "two\nlines", "", "tab\there", "\x85"])
+@pytest.mark.parametrize(
+    "word", ["plain", "it's", "a\x1b[2J'b\\", "\u202eabc", "two\nlines", "", "tab\there", "\x85", "bad\udcff.wav"]
+)
 def test_a_shell_reads_back_what_was_quoted(word: str) -> None:
     shown = quoted(word)
-    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", shown)
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e\ud800-\udfff]", shown)
     done = subprocess.run(["bash", "-c", f"printf %s {shown}"], capture_output=True, check=True)
-    assert done.stdout.decode() == word
+    assert os.fsdecode(done.stdout) == word
 
 
 # licences and filters in words

@@ -162,6 +162,11 @@ def test_it_can_be_used_by_keyboard(shown: Shown) -> None:
     assert page.evaluate("Number(document.activeElement.value)") == pytest.approx(0.2)  # a tenth of what is short
 
 
+def test_dashes_before_reasons_are_not_read_out(shown: Shown) -> None:
+    heard = shown("everything").locator("main").aria_snapshot()
+    assert "lies between" in heard and "listitem: –" not in heard and '"– ' not in heard
+
+
 def test_without_its_script_the_players_of_the_browser_are_there(shown: Shown) -> None:
     page = shown("plain", java_script_enabled=False)
     assert page.locator("audio[controls]").count() == 4

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _WIDTH = 84  # characters of a line
 
 # what a terminal, or a reader, might take for something else: control characters, and those that turn text round
-_HIDDEN = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_HIDDEN = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\udc80-\udcff]")
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,9 @@ def quoted(word: str) -> str:
 
 
 def _escape(code: int) -> str:
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of the name of a file that is no UTF-8
+        code -= 0xDC00
+        return f"\\x{code:02x}"
     return f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}"
 
 
@@ -172,10 +175,8 @@ def _pairs(kind: Kind, name: str, recorded: Mapping[str, Any], notes: list[str])
         known = {option.name: option for option in options(kind, name)}
         needs_folder = entries(kind)[name].needs_folder
     except (RerankError, KeyError):
-        if recorded:
-            notes.append(
-                f"The {what} {name} is not installed here, so those of its options are given that were recorded."
-            )
+        told = "those of its options are given that were recorded" if recorded else "the command fails without it"
+        notes.append(f"The {what} {name} is not installed here: {told}.")
         known, needs_folder = {option: Option(option, ..., "") for option in recorded}, False
     if needs_folder:
         notes.append(f"The {what} {name} needs its folder of weights: add --{kind}-option path=DIR.")
