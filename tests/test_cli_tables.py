@@ -116,6 +116,16 @@ def test_more_axes_than_fit_stand_in_more_than_one_table(plugged: Path) -> None:
     assert sum("a.wav" in line for line in tables) == sum("rank" in line for line in tables) >= 2
 
 
+def test_long_names_of_copies_give_way_to_the_axes(plugged: Path) -> None:
+    long = [f"My Takes/Night Drive - final mix v{i} (no vocals) 2024.wav" for i in range(2)]
+    lines = on_terminal(plugged, 80, "rank", *takes(*long), *TOYS, "-o", "run")
+    titles = [line.split() for line in lines if line.startswith("rank ")]
+    assert titles == [["rank", "combined", "musicality", "alignment", "source"]]
+    assert "files in run/candidates" in lines
+    wide = on_terminal(plugged, 200, "rank", "run")
+    assert wide[0].split()[-2:] == ["source", "file"]
+
+
 def test_the_list_of_models_is_short_and_one_of_them_is_told_in_full(plugged: Path) -> None:
     from rerank.registry import entries
 

@@ -82,8 +82,11 @@ def print_ranking(ranking: "Ranking") -> None:
     ]
     right = [Column("seed", [str(one.seed) for one in ranking], number=True)] if made else []
     named = {"source" if any(files.texts) else "file": sources} | ({"file": files} if any(files.texts) else {})
-    right += [Column(title, names.texts) for title, names in named.items() if any(names.texts)]
-    for part in _parts(left, axes, right):
+    ends = [Column(title, names.texts) for title, names in named.items() if any(names.texts)]
+    parts = list(_parts(left, axes, [*right, *ends]))
+    if len(parts) > 1 and len(ends) > 1:  # a copy is called after its source
+        parts = list(_parts(left, axes, [*right, *ends[:1]]))
+    for part in parts:
         print_columns(part)
     for candidate in ranking.set_aside:
         typer.echo(f"set aside: {shown(str(candidate.source or candidate.name))}: {shown(str(candidate.set_aside))}")
