@@ -18,7 +18,7 @@ from rerank.reasons import reasons_aside, reasons_of
 from rerank.rules import Rule, best_first, by_rule, check_rule, combine, normalise_weights
 from rerank.run_folder import RunFolder
 from rerank.settings import Settings, Status
-from rerank.verdict import Verdict, verdict_of
+from rerank.verdict import Verdict, axes_of, verdict_of
 
 _NO_AXIS = "no axis that has a weight applies to it"
 
@@ -60,7 +60,7 @@ class Ranking(Sequence[Candidate]):
                 ranked.append((combined, place))
         order = [ranked[index] for index in best_first([combined for combined, _ in ranked])]
         best = [
-            replace(scored[place], combined=combined, rank=rank)
+            replace(scored[place], rewards=_whole(scored[place], settings), combined=combined, rank=rank)
             for rank, (combined, place) in enumerate(order, start=1)
         ]
         rest = [replace(one, combined=None, rank=None) for one in sorted(rest, key=lambda candidate: candidate.index)]
@@ -289,6 +289,13 @@ def _read_from_path(candidate: Candidate) -> Candidate:
         sha256=candidate.sha256,
     )
     return replace(candidate, audio=stored)
+
+
+def _whole(candidate: Candidate, settings: Settings) -> Mapping[str, float | None]:
+    """Return the rewards of a candidate with None on the axes of reward models that failed on it."""
+    failed = [record for record in settings.rewards if record["name"] in candidate.faults]
+    lost = {axis: None for record in failed for axis in axes_of(record, settings.rewards, settings.weights)}
+    return {**lost, **candidate.rewards} if lost else candidate.rewards
 
 
 def _short(reward: float | None) -> str:

@@ -135,8 +135,9 @@ def _standings(ranked: Sequence[Candidate], settings: Settings) -> dict[str, lis
             texts = []
             for candidate, reward in zip(ranked, rewards, strict=True):
                 if reward is None:
-                    # where it has a fault, that is said by itself
-                    texts.append("" if axis not in candidate.rewards else "does not apply")
+                    # that a reward model failed on it is said by itself
+                    failed = record["name"] in candidate.faults or axis not in candidate.rewards
+                    texts.append("" if failed else "does not apply")
                     continue
                 better = len(there) - int(np.searchsorted(there, reward, "right"))
                 same = len(there) - better - int(np.searchsorted(there, reward, "left"))

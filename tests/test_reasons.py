@@ -275,10 +275,12 @@ def test_a_reward_model_that_answers_later_is_no_longer_named_as_a_fault(tmp_pat
         "piano", 2, duration=0.5, generator=ToyGenerator(), reward=[ToyReward(), moody], output=folder
     )
     assert all("moody gave no reward: RuntimeError: asleep" in one.reasons for one in found)
+    assert all(one.rewards["moody.musicality"] is None for one in found)
+    assert all(one.rewards == other.rewards for one, other in zip(rerank.load(folder), found, strict=True))
     moody.awake = True
     again = rerank.rank(folder, reward=moody, output=folder)
     assert not any("gave no reward" in reason for one in again for reason in one.reasons)
-    assert all(one.faults == {} for one in again)
+    assert all(one.faults == {} and one.rewards["moody.musicality"] is not None for one in again)
 
 
 def test_what_a_gap_means_was_measured_for_music_that_the_reward_model_knows(tmp_path: Path) -> None:
@@ -294,3 +296,10 @@ def test_what_a_gap_means_was_measured_for_music_that_the_reward_model_knows(tmp
     assert unknown.verdict is None
     assert "nobody measured" in scales_of(unknown.settings, [one.rewards for one in unknown])[-1]
     assert "above" in unknown.best.reasons[1]  # where it stands among takes by synth is a fact
+
+
+def test_a_prompt_that_the_reward_model_cannot_read_gets_no_verdict(tmp_path: Path) -> None:
+    mini = rerank.load_reward("cmi-mini")
+    unread = rerank.generate("traurige langsame Musik mit Klavier", 2, duration=1.0, generator="synth", reward=mini)
+    assert unread.verdict is None
+    assert any("seems to be German" in note for note in unread.settings.notes)

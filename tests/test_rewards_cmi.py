@@ -3,6 +3,7 @@
 import json
 import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from rerank.audio import Audio
 from rerank.data import Prompt
 from rerank.errors import InvalidInput, OutputError, WeightsError
-from rerank.models.cmi import RewardModel
+from rerank.models.cmi import AXES, RewardModel
 from rerank.models.device import resolve_device
 from rerank.models.mini import MiniConfig, build_mini
 from rerank.models.vocabulary import Vocabulary
@@ -22,6 +23,7 @@ from rerank.protocols import Reward
 from rerank.rewards.cmi import CmiReward
 from rerank.rewards.mini import load_mini, save_mini
 from rerank.scoring import Scorer
+from rerank.testing import check_reward
 
 SIZES = MiniConfig(dim=32, heads=2, dim_head=16, audio_depth=1, text_depth=1, joint_tf_depth=1, mlp_dim=16)
 TEXT = "a slow piano piece in the rain"
@@ -114,6 +116,26 @@ def test_absent_and_blank_parts_are_the_same(reward: CmiReward) -> None:
     assert reward.score(reward.prepare(Prompt(TEXT, lyrics="  \n")), audio) == plain
     assert reward.score(reward.prepare(Prompt(TEXT, lyrics="rain")), audio) != plain
     assert reward.score(reward.prepare(Prompt(TEXT, reference=noise(1, 1))), audio) != plain
+
+
+def test_without_a_prompt_there_is_musicality_only(reward: CmiReward) -> None:
+    nothing, audio = reward.prepare(Prompt.recalled("", None, None)), noise(1)
+    with torch.inference_mode():
+        empty = reward.model.encode_prompt(reward.model.encode_text([""]), reward.model.encode_text([""]))
+        heard = reward.model.encode_audio(torch.from_numpy(audio.waveform))
+        musicality = float(reward.model.score_tokens(empty, heard)[0, AXES.index("musicality")])
+    assert reward.score(nothing, [audio]) == [{"musicality": pytest.approx(musicality, abs=1e-5), "alignment": None}]
+    for prompt in (Prompt(TEXT), Prompt(lyrics="rain"), Prompt(reference=noise(1, 2))):
+        assert None not in reward.score(reward.prepare(prompt), [audio])[0].values()
+
+
+def test_lyrics_that_are_not_read_are_nothing_to_fit() -> None:
+    model = build()
+    model.config = replace(model.config, reads_lyrics=False)
+    deaf = CmiReward(model, device="cpu")
+    assert deaf.info.conditions == deaf.info.axes["alignment"].needs_any == {"text", "reference"}
+    assert deaf.score(deaf.prepare(Prompt(lyrics="rain")), [noise(1)])[0]["alignment"] is None
+    check_reward(deaf)
 
 
 def test_audio_is_mixed_and_resampled(reward: CmiReward) -> None:

@@ -24,7 +24,7 @@ from rerank.cli import app
 from rerank.errors import InvalidInput, OutputError
 from rerank.rewards.memory import Memory
 from tests.conftest import ROOT
-from tests.test_models_published import CHECKPOINT
+from tests.test_models_published import CHECKPOINT, GOLDEN
 
 SUFFIX = ".encoded.safetensors"
 
@@ -144,6 +144,17 @@ def test_a_folder_of_weights_is_refused_before_any_work(tmp_path: Path) -> None:
     assert result.exit_code == 1 and result.stdout == ""
     assert "no part of a cache" in result.stderr and result.stderr.count("\n") == 1
     assert sorted(one.name for one in weights.iterdir()) == sorted(one.name for one in CHECKPOINT.iterdir())
+
+
+def test_the_command_line_takes_a_size(tmp_path: Path) -> None:
+    options = ["--reward", "cmi-rm", "--reward-path", str(CHECKPOINT), "--reward-cache", str(tmp_path / "kept")]
+    audio = str(GOLDEN / "audio" / "a11_3.000.wav")
+    result = CliRunner().invoke(app, ["score", audio, "--prompt", "piano", *options, "--reward-option", "cache_size=1"])
+    assert result.exit_code == 0 and len(files(tmp_path / "kept")) == 1
+    result = CliRunner().invoke(
+        app, ["score", audio, "--prompt", "piano", *options, "--reward-option", "cache_size=.5"]
+    )
+    assert result.exit_code == 1 and "cache_size must be a whole number from 0" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -81,8 +81,9 @@ def test_numbers_of_all_kinds_are_taken(value: Any) -> None:
     assert score(reward, Prompt("hum"), PIECES[:1]) == [{"loud": 0.5}]
 
 
-def test_an_axis_is_none_without_what_it_needs() -> None:
-    fitting = Axis(meaning="how well it fits", needs=frozenset({"lyrics"}))
+@pytest.mark.parametrize("needs", [{"needs": frozenset({"lyrics"})}, {"needs_any": frozenset({"lyrics"})}])
+def test_an_axis_is_none_without_what_it_needs(needs: dict[str, Any]) -> None:
+    fitting = Axis(meaning="how well it fits", **needs)
     parts: list[Condition] = ["text", "lyrics"]
     reward = rerank.wrap_reward(judge, axes={**AXES, "fitting": fitting}, sample_rate=SAMPLE_RATE, conditions=parts)
     check_reward(reward)
@@ -141,6 +142,10 @@ def test_what_is_no_reward_is_told(value: Any, options: dict[str, Any], told: st
         (
             {"axes": {"loud": Axis(meaning="?", needs=frozenset({"lyrics"}))}},
             "need of axis 'loud', which is no condition",
+        ),
+        (
+            {"axes": {"loud": Axis(meaning="?", needs_any=frozenset({"text", "lyrics"}))}},
+            "need of axis 'loud', which is no condition of the reward model: 'lyrics'",
         ),
         ({"sample_rate": 4}, "sample_rate must be a whole number from 8000"),
         ({"batch_size": 0}, "batch_size must be a whole number from 1"),

@@ -7,6 +7,7 @@ mask pads them itself: all windows that it gets together have one length, from w
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -72,7 +73,7 @@ class FrontEnd:
         waveform = self.mono(audio)
         whole = max(len(waveform), self.shortest)
         length = whole if self.duration is None else round(self.duration * self.sample_rate)
-        return (_shorter if self.rest == "shorter" else _completed)(waveform, length, self.shortest)
+        return _RESTS[self.rest](waveform, length, self.shortest)
 
     def mono(self, audio: Audio) -> Mono:
         """Return what is heard of an audio, as one channel at the sample rate of the tower.
@@ -110,6 +111,9 @@ def _completed(waveform: Mono, length: int, shortest: int) -> list[Mono]:
     windows = [waveform[start : start + length] for start in range(0, max(len(waveform), 1), length)]
     windows[-1] = np.concatenate([windows[-1], waveform[: length - len(windows[-1])]])
     return [_padded(window, shortest) for window in windows]
+
+
+_RESTS: dict[Rest, Callable[[Mono, int, int], list[Mono]]] = {"shorter": _shorter, "completed": _completed}
 
 
 def _padded(waveform: Mono, shortest: int) -> Mono:

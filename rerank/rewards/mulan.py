@@ -46,7 +46,7 @@ class MulanReward:
         version: see `RewardInfo`.
         normalised: bring the mean to length 1, so that every reward is a cosine.
         max_duration: longer audio is cut there, in seconds, with a warning; None hears all.
-        resampler: "soxr", as in the original code, or "sinc".
+        resampler: "sinc" or "soxr"; the original code takes audio at 24 kHz and leaves that to its user.
         memory: of what the tower made before; None forgets.
 
     The model is changed for good to the device and the precision of the tower.
@@ -63,7 +63,7 @@ class MulanReward:
         version: str = "",
         normalised: bool = False,
         max_duration: float | None = None,
-        resampler: Resampler = "soxr",
+        resampler: Resampler = "sinc",
         memory: Memory | None = None,
     ) -> None:
         front_end = FrontEnd(
@@ -131,7 +131,7 @@ def load_mulan(
     revision: str | None = None,
     normalised: bool = False,
     max_duration: float | None = None,
-    resampler: Resampler = "soxr",
+    resampler: Resampler = "sinc",
     precision: str = "auto",
     cache: str | Path | None = None,
     cache_size: int = DEFAULT_SIZE,
@@ -144,7 +144,8 @@ def load_mulan(
         revision: branch, tag or commit on the hub; None for its main branch. A folder has none.
         normalised: make every reward a cosine; without it, as in the original code, that of longer audio is below.
         max_duration: longer audio is cut there, in seconds, with a warning; None hears all.
-        resampler: "soxr", as in the original code; "sinc" is that of `cmi-rm`, so that both hear the same samples.
+        resampler: "sinc", that of `cmi-rm`, so that both hear the same samples; or "soxr", that of librosa. The original code
+            takes audio at 24 kHz and leaves that to its user.
         precision: "float32", "bf16" or "bf16-autocast"; "auto" is bf16 on a GPU that has it, else float32.
         cache: folder in which encoded audio is kept for later runs; None keeps it in memory only.
         cache_size: MiB of encoded audio that are kept in memory, and again in the folder; of reward models that share

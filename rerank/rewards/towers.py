@@ -107,7 +107,7 @@ def share(
     digests: Sequence[Future[bytes]] = ()
     with _LOCK:
         for tower in [*_TOWERS]:
-            if (tower.name, tower.precision, tower.device) == (name, precision, device):
+            if (tower.name, tower.precision, _place(tower.device)) == (name, precision, _place(device)):
                 digests = digests or _hashed(published, about)
                 if tower.digest == _joined(digests):
                     log.info("%s shares %s with %s: same weights", user, name, tower.user)
@@ -126,6 +126,11 @@ def share_muq(network: Muq, precision: Precision, device: torch.device, user: st
     return share(
         network, name="MuQ", sizes=network.config, precision=precision, device=device, user=user, fuse=Muq.fuse
     )  # fmt: skip
+
+
+def _place(device: torch.device) -> tuple[str, int]:
+    """Return which device it is: "cuda" is the first one."""
+    return device.type, device.index or 0
 
 
 def _hashed(tensors: Mapping[str, Tensor], about: str) -> list[Future[bytes]]:

@@ -27,7 +27,7 @@ class RunMemory:
         known: candidates of an earlier session of the run, or of another ranking of it, by index.
         before: the ranking of a run that is ranked again; until that is done, its document changes by new rewards only.
         until_done: the settings that it has when there are some.
-        named: gives rewards of known candidates the names that their axes have in this run.
+        known_of: gives the rewards of a known candidate that hold in this run, by the names that their axes have there.
 
     Attributes:
         status: of the run.
@@ -43,13 +43,13 @@ class RunMemory:
         known: Mapping[int, Candidate],
         before: Ranking | None,
         until_done: Settings | None,
-        named: Callable[[Mapping[str, float | None]], dict[str, float | None]],
+        known_of: Callable[[Candidate], dict[str, float | None]],
     ) -> None:
         self.status: Status = "running"
         self.candidates: list[Candidate] = []
-        self.known = {index: replace(one, rewards=named(one.rewards)) for index, one in known.items()}
+        self.known = {index: replace(one, rewards=known_of(one)) for index, one in known.items()}
         self._prompt, self._settings, self._folder = prompt, settings, folder
-        self._before, self._until_done, self._named = before, until_done, named
+        self._before, self._until_done, self._known_of = before, until_done, known_of
         self._stored_here: set[int] = set()  # places of candidates whose files this session wrote
         self._stored = 0  # how many of the candidates are on disk, if they go there
         self._written, self._took = 0.0, 0.0  # when the document was written last, and how long that took
@@ -110,8 +110,7 @@ class RunMemory:
         if not new or self._until_done is None:
             return replace(self._before, status=status)
         as_before = (
-            replace(one, rewards={**self._named(one.rewards), **new.get(one.index, {})})
-            for one in self._before.candidates
+            replace(one, rewards={**self._known_of(one), **new.get(one.index, {})}) for one in self._before.candidates
         )
         return Ranking.of(self._prompt, as_before, self._until_done, status)
 
@@ -119,7 +118,7 @@ class RunMemory:
         """Return the rewards that a run which is ranked again got in this session, by candidate."""
         if self._before is None:
             return {}
-        before = {one.index: self._named(one.rewards) for one in self._before.candidates}
+        before = {one.index: self._known_of(one) for one in self._before.candidates}
         new = {
             one.index: {axis: reward for axis, reward in one.rewards.items() if axis not in before[one.index]}
             for one in self.candidates

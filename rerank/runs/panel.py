@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from rerank.audio import Audio
 from rerank.automatic import limits_of
-from rerank.data import Prompt
+from rerank.data import Candidate, Prompt
 from rerank.errors import InvalidInput
 from rerank.protocols import Axis, Reward, RewardInfo
 from rerank.reasons import scales
@@ -21,6 +21,7 @@ from rerank.request import Request
 from rerank.rules import Rule, normalise_weights
 from rerank.scoring import Rewards, Scorer
 from rerank.settings import Settings
+from rerank.verdict import axes_of
 
 logger = logging.getLogger("rerank")
 
@@ -113,6 +114,14 @@ class Panel:
     def named(self, rewards: Mapping[str, float | None]) -> Rewards:
         """Return known rewards by the names that their axes have here."""
         return {self._renamed.get(axis, axis): reward for axis, reward in rewards.items()}
+
+    def known_of(self, candidate: Candidate) -> Rewards:
+        """Return the rewards of a known candidate by the names that their axes have here, but for those of reward models
+        that failed on it, which may be asked again."""
+        failed = [record for record in self.records if record["name"] in candidate.faults]
+        lost = {axis for record in failed for axis in axes_of(record, self.records, self.axes)}
+        known = self.named(candidate.rewards)
+        return {axis: reward for axis, reward in known.items() if reward is not None or axis not in lost}
 
     def lacks(self, rewards: Mapping[str, float | None]) -> bool:
         """Return whether a reward is still to be asked for."""

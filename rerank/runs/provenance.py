@@ -6,7 +6,7 @@ Two runs whose sound or numbers could differ differ in them.
 import contextlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
@@ -87,12 +87,13 @@ def settings_of(
     notes = [limits for info in infos if (limits := limits_of(info, made_by))]
     readers: list[GeneratorInfo | RewardInfo] = [*([generator] if generator is not None else []), *infos]
     notes += said([*on_reading(generator.name if generator else "", reading), *on_languages(prompt, readers)])
+    unsure = {info.name for info in panel.infos for part in ("text", "lyrics") if unread(prompt, part, info)}
     new = Settings(
         n=int(request.n),
         top_k=request.top_k or (was.top_k if was is not None and was.top_k < was.n else int(request.n)),
         reward=panel.name,
         reward_version=str(panel.records[0].get("version", "")) if len(panel.records) == 1 else "",
-        rewards=tuple(_plain(record, record["name"]) for record in _as_measured(panel, prompt)),
+        rewards=tuple(_recorded(record, unsure) for record in panel.records),
         reward_licence=panel.licence or (was.reward_licence if was else None),
         weights=weights,
         rule=rule,
@@ -111,13 +112,6 @@ def settings_of(
     kept = ["duration", "seed", "not_followed", "rerank_version", "versions"]
     kept += [name for name in vars(was) if name.startswith("generator")]
     return replace(new, **{name: getattr(was, name) for name in kept})
-
-
-def _as_measured(panel: Panel, prompt: Prompt) -> Iterator[Mapping[str, Any]]:
-    """Yield the records of reward models, without what a gap means where they cannot read the prompt."""
-    lost = {info.name for info in panel.infos if any(unread(prompt, part, info) for part in ("text", "lyrics"))}
-    for record in panel.records:
-        yield {**record, "calibration": None} if record["name"] in lost else record
 
 
 def _not_followed(prompt: Prompt, generator: GeneratorInfo, panel: Panel, reading: Reading | None) -> tuple[str, ...]:
@@ -158,6 +152,12 @@ def _with_new_axes(weights: Mapping[str, float], panel: Panel) -> dict[str, floa
         return known
     weighed = {axis: known[axis] * len(known) if axis in known else one.weight for axis, one in panel.axes.items()}
     return normalise_weights(weighed, panel.axes)
+
+
+def _recorded(record: Mapping[str, Any], unsure: Collection[str]) -> dict[str, Any]:
+    """Return the record of a reward model; what a gap means does not hold where it cannot read the prompt."""
+    found = _plain(record, record["name"])
+    return {**found, "calibration": None} if record["name"] in unsure else found
 
 
 def _versions() -> dict[str, str]:

@@ -80,7 +80,7 @@ class Run:
         self._again = before is not None
         self._collecting: Phase = "reading" if self._generator is None else "generating"
         self._panel, self._filters, self._heard_before = panel, filters, heard_before
-        self._memory = RunMemory(prompt, settings, folder, known or {}, before, until_done, panel.named)
+        self._memory = RunMemory(prompt, settings, folder, known or {}, before, until_done, panel.known_of)
         self._duplicates = Duplicates(filters.duplicate)
         self._asked = panel.asked_with(prompt)
         self._waiting: list[tuple[int, Audio]] = []  # places of candidates that have no rewards yet
