@@ -2,7 +2,7 @@
 
 A false alarm is worse than a miss: a prompt in English is full of words that are not ("lo-fi bossa nova, pizzicato"). So
 a short text in Latin letters counts as foreign only where it looks much less like English than like one other language,
-and has a small word of that, such as "mit" or "avec", or is a whole sentence of it. The letters of other scripts tell by
+and has small words of that, such as "und" and "mit", or is a whole sentence of it. The letters of other scripts tell by
 themselves.
 
 **Conventions**: languages by their ISO 639-1 codes.
@@ -43,7 +43,7 @@ _SMALL_WORDS = {
     for code, words in {
         "de": "und mit ohne für ein eine einen einem einer zum zur vom beim im nicht sehr wie ist "
         "musik klavier gitarre geige schlagzeug gesang",
-        "fr": "et avec sans pour une dans très qui sur au aux musique guitare batterie violon",
+        "fr": "et avec sans pour une dans très qui sur au aux guitare batterie violon",
         "es": "y con sin para una muy los como guitarra batería canción violín",
         "it": "e con senza una di molto che il chitarra batteria pianoforte violino",
         "pt": "e com sem uma muito muita para os violão bateria canção violino",
@@ -75,13 +75,14 @@ _TERMS = _listed(
 """Italian that every score is written in."""
 
 _WORDS_WITH, _WORDS_WITHOUT = 3, 4
-"""So many words, with and without a small one, tell a language."""
+"""So many words, with and without small ones, tell a language."""
 
 _LIKELY = 0.8
 """How likely one of the languages of a script must be to be named."""
 
-_ENGLISH_WITH, _ENGLISH_WITHOUT, _SURE = 0.06, 0.02, 0.97
-"""How likely English may be, with and without a small word, and how likely another language must be without one."""
+_ENGLISH_WITH, _ENGLISH_WITH_ONE, _ENGLISH_WITHOUT, _SURE = 0.06, 0.01, 0.02, 0.97
+"""How likely English may be, with several small words, with one (many a title has one: "Ballade pour Adeline") and without,
+and how likely another language must be without them."""
 
 
 def foreign(text: str, languages: Collection[str]) -> str | None:
@@ -139,7 +140,7 @@ def _latin(text: str) -> str | None:
     code = max(shares, key=shares.__getitem__)
     if code == "en":
         return None
-    if small[code] and shares["en"] < _ENGLISH_WITH:
+    if small[code] and shares["en"] < (_ENGLISH_WITH if len(small[code]) > 1 else _ENGLISH_WITH_ONE):
         return code
     sure = len(words) >= _WORDS_WITHOUT and shares["en"] < _ENGLISH_WITHOUT and shares[code] > _SURE
     return code if sure else None

@@ -132,7 +132,7 @@ def test_agreement_stores_with_the_weights_what_a_gap_means(tmp_path: Path) -> N
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     info = rerank.load_reward(folder).info
     assert info.calibration == report["calibration"]["slope"] and info.version == report["version"]
-    assert info.norms is not None and info.norms.takes == "48 takes of 10 s by synth for held-out prompts"
+    assert info.norms is not None and info.norms.takes == "48 takes of 10 s by synth"
     assert f"slope of the log odds of being right: {info.calibration:.3f} per unit of the gap" in done.stdout
     for told in ("best-of-n gain, combined", "best of 4 by zscore", "first against second of 3", "too close to call"):
         assert told in done.stdout

@@ -167,7 +167,7 @@ def test_smaller_runs_are_cut_from_the_takes() -> None:
 def test_norms_are_quantiles_of_all_takes() -> None:
     made = takes()
     found = norms(made, TAKES_OPTIONS)
-    assert found.takes == "180 takes of 10 s by synth for held-out prompts"
+    assert found.takes == "180 takes of 10 s by synth"
     for axis, values in made.rewards.items():
         steps = found.quantiles[axis]
         assert len(steps) == 21 and steps[0] == pytest.approx(values.min(), abs=1e-4)

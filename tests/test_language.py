@@ -26,6 +26,7 @@ sertanejo universitário party; corridos tumbados, requinto; reggaetón románti
 Adagio molto e cantabile; Largo e mesto piano; Vivace ma non troppo; Allegretto grazioso; col legno battuto; da capo aria
 viola da gamba; sonata da chiesa; Stabat Mater; Feliz Navidad style Christmas song; cha cha cha; la la la; hava nagila
 raï, chaabi, gnawa; cải lương; čoček brass; csárdás violin; türkü saz; manele; dangdut koplo; drum and bass; no drums
+musique concrète tape loops; Ballade pour Adeline piano; Schlager mit Herz, accordion; plena y bomba
 slow sad piano; 120 bpm; techno 140 bpm; warm lo-fi piano, slow, vinyl crackle; epic trailer, crescendo; 8-bit chiptune
 """
 

@@ -302,4 +302,5 @@ def test_a_prompt_that_the_reward_model_cannot_read_gets_no_verdict(tmp_path: Pa
     mini = rerank.load_reward("cmi-mini")
     unread = rerank.generate("traurige langsame Musik mit Klavier", 2, duration=1.0, generator="synth", reward=mini)
     assert unread.verdict is None
+    assert rerank.generate("xyzzy qwrtp", 2, duration=1.0, generator="synth", reward=mini).verdict is None
     assert any("seems to be German" in note for note in unread.settings.notes)

@@ -55,7 +55,7 @@ def test_the_built_in_one_was_measured() -> None:
     assert info.version == "46790ae714ba" == version_of()
     assert info.calibration is not None and 0.8 < info.calibration < 1.8
     assert info.norms is not None and info.norms.quantiles.keys() == info.axes.keys()
-    assert info.norms.takes == "2,000 takes of 10 s by synth for held-out prompts"
+    assert info.norms.takes == "2,000 takes of 10 s by synth"
     middle = info.norms.quantiles["musicality"][len(info.norms.quantiles["musicality"]) // 2]
     assert info.norms.share_below("musicality", middle) == pytest.approx(0.5)
 

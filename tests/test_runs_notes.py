@@ -68,7 +68,7 @@ def test_a_long_list_of_words_is_cut() -> None:
 def test_what_is_not_understood_is_a_warning_and_not_followed(caplog: pytest.LogCaptureFixture) -> None:
     ranking = make(": seagulls", lyrics="la la")
     assert ranking.settings.not_followed == ("text", "lyrics")  # lyrics: the toy follows none
-    assert ranking.settings.notes == ("toy understood nothing of the text", "toy ignored: seagulls")
+    assert ranking.settings.notes == ("toy understood nothing of the text",)
     assert said(caplog, logging.WARNING) == [
         "generator toy does not follow lyrics: only the reward model gets it",
         "toy understood nothing of the text",

@@ -154,7 +154,7 @@ def norms(takes: Takes, options: AgreementOptions) -> Norms:
     steps = np.linspace(0, 1, QUANTILES)
     count = options.prompts * options.n
     return Norms(
-        takes=f"{count:,} takes of {options.duration:g} s by synth for held-out prompts",
+        takes=f"{count:,} takes of {options.duration:g} s by synth",
         quantiles={
             axis: tuple(np.round(np.quantile(values, steps), 4).tolist()) for axis, values in takes.rewards.items()
         },

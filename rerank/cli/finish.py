@@ -50,6 +50,8 @@ def finish(
         if folder is not None:
             typer.echo(f"written to {shown(folder)}")
     if report and folder is not None:
+        if ranking.status == "interrupted" and not again:
+            say("writing the page; Ctrl-C again leaves it out")
         _write_page(ranking, folder, say if as_json else typer.echo)
     elif folder is not None:
         say_stale(ranking, folder)

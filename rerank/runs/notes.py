@@ -41,9 +41,11 @@ def on_reading(name: str, reading: Reading | None) -> list[Note]:
     if reading is None:
         return []
     notes = [Note(f"{name} understood nothing of the {part}", True) for part in reading.not_followed]
+    # of a text of which nothing is understood, all is ignored
+    ignored = () if "text" in reading.not_followed else reading.ignored
     told = [
         f"{verb}: {_listed(words)}"
-        for verb, words in (("understood", reading.understood), ("ignored", reading.ignored))
+        for verb, words in (("understood", reading.understood), ("ignored", ignored))
         if words
     ]
     if told:

@@ -88,6 +88,9 @@ def settings_of(
     readers: list[GeneratorInfo | RewardInfo] = [*([generator] if generator is not None else []), *infos]
     notes += said([*on_reading(generator.name if generator else "", reading), *on_languages(prompt, readers)])
     unsure = {info.name for info in panel.infos for part in ("text", "lyrics") if unread(prompt, part, info)}
+    if generator is not None and reading is not None and "text" in reading.not_followed:
+        # what has learned from this generator alone knows no more words than that
+        unsure |= {info.name for info in panel.infos if info.trained_on == (generator.name,)}
     new = Settings(
         n=int(request.n),
         top_k=request.top_k or (was.top_k if was is not None and was.top_k < was.n else int(request.n)),
