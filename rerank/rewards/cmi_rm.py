@@ -70,11 +70,12 @@ def load_cmi_rm(
     model, weights = read_cmi_rm(source, fuse=False)
     audio = model.audio_module
     assert isinstance(audio, MulanAudioTower)
-    tower = share_muq(audio.model, resolved, torch_device, info.name)
+    info = replace(info, version=fingerprint([weights], model.config, audio.config))
+    tower = share_muq(audio.model, resolved, torch_device, info.name)  # last: it goes on hashing beside what follows
     audio.model = tower.network
     return CmiReward(
         model,
-        info=replace(info, version=fingerprint([weights], model.config, audio.config)),
+        info=info,
         tower=tower,
         strategy=strategy,
         chunk_duration=CHUNK_DURATION,

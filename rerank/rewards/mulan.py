@@ -165,12 +165,13 @@ def load_mulan(
     memory = Memory.shared(cache_size, None if cache is None else as_path("cache", cache))
     say_licence(_INFO.name, _INFO.licence)
     model, weights = read_mulan(source, fuse=False)
-    tower = share_muq(model.audio.model, resolved, torch_device, _INFO.name)
+    version = fingerprint([weights], model.config)
+    tower = share_muq(model.audio.model, resolved, torch_device, _INFO.name)  # last, as in `load_cmi_rm`
     model.audio.model = tower.network
     return MulanReward(
         model,
         tower,
-        version=fingerprint([weights], model.config),
+        version=version,
         normalised=normalised,
         max_duration=max_duration,
         resampler=resampler,
