@@ -1,6 +1,7 @@
 # make demo    ten ranked takes for a prompt and a page about them: make demo PROMPT="fast ska with trumpets"
 # make test    the tests
 # make check   everything that CI checks: format, lint, layers, types, tests and how much of the code they run
+# make attack  hostile files, weights, configurations and plugins, the whole table: minutes
 # make format  put the code into shape
 # Each makes the virtual environment .venv first, where it is missing or older than what it is made from.
 # make integration   the generators that wrap a library, on the real libraries with random weights. Each library gets an
@@ -16,13 +17,17 @@ LIBRARIES := audiocraft stable-audio-tools
 INTEGRATION := $(LIBRARIES:%=integration-%)
 CPU_TORCH := --extra-index-url https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test check lint types coverage format integration $(INTEGRATION)
+.PHONY: demo test attack check lint types coverage format integration $(INTEGRATION)
 
 demo: $(INSTALLED)
 	$(BIN)/rerank generate "$(PROMPT)" -n 10 --duration 10 --report
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -q -n auto
+
+# the quick ones among them are tests like others; the last line says how many held
+attack: $(INSTALLED)
+	$(BIN)/python -m pytest -q -n auto -m "attack or not attack" tests/test_attack_*.py
 
 check: lint types coverage
 
