@@ -1,26 +1,32 @@
 """Audio files from strangers: what lies, never ends or is no file is refused at once, in a line that names it."""
 
+import inspect as inspect_
 import os
+import re
 import resource
 import socket
 import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
-from rerank.audio import Audio, inspect, read
+import rerank
+from rerank.audio import MAX_DURATION, Audio, inspect, read
+from rerank.cli.root import app
 from rerank.errors import InvalidInput, UnreadableAudio
 from rerank.files import open_file, read_file, write_bytes
 from rerank.records import read_lines
 from rerank.takes import read_object
-from tests.conftest import ROOT, notes
+from tests.conftest import ROOT, ToyReward, notes
 
-SECONDS = 20  # that an attack may take in a process of its own, which it has to load libraries in, too
+SECONDS = 60  # that an attack may take in a process of its own, on a busy machine too
 MIB = 2**20
 
 
@@ -80,7 +86,7 @@ def wav_of(size: int, before: bytes = b"") -> Callable[[Path], None]:
         length = np.array([size], "<u4").tobytes()
         with path.open("wb") as file:
             file.write(b"RIFF" + length + b"WAVE" + (before or form + b"data" + length))
-            file.truncate(size)
+            file.truncate(size + 44)
 
     return write
 
@@ -234,3 +240,86 @@ def test_a_name_as_long_as_names_may_be_can_be_saved(tmp_path: Path, name: str) 
     assert read(made.save(tmp_path / f"{name}.wav")).frames == made.frames
     write_bytes(tmp_path / (name + "\N{LATIN SMALL LETTER A}" * (255 - len(name.encode()))), b"content", synced=True)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+LONG = """
+    import dataclasses, resource, sys
+    import rerank
+    from tests.conftest import ToyReward
+    path, how, count, size = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    reward = ToyReward()
+    reward.info = dataclasses.replace(reward.info, batch_size=size)
+    if how == "score":
+        found = rerank.score([path] * count, reward=reward)
+    else:
+        found = rerank.rank([path] * count, reward=reward, filters=rerank.Filters.off())
+    assert len(found) == count
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("how", ["rank", "score"])
+@pytest.mark.parametrize("size", [1, 4, 1024])
+def test_many_songs_are_not_held_at_once(tmp_path: Path, how: str, size: int) -> None:
+    wav_of(240 * 176_400)(tmp_path / "song.wav")  # 81 MiB in memory
+    few, many = (int(tried(LONG, tmp_path / "song.wav", how, count, size)) for count in (20, 40))
+    assert many < 1_600 and many - few < 100
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("how", ["rank", "score"])
+def test_hours_of_silence_in_a_small_file_are_not_decoded(tmp_path: Path, how: str) -> None:
+    path = tmp_path / "silence.flac"
+    with soundfile.SoundFile(path, "w", 8_000, 1, "PCM_16") as file:
+        for _ in range(10):
+            file.write(np.zeros(3_600 * 8_000, np.int16))
+    assert path.stat().st_size < MIB
+    script = """
+        import resource, sys
+        import rerank
+        from tests.conftest import ToyReward
+        try:
+            getattr(rerank, sys.argv[2])([sys.argv[1]], reward=ToyReward())
+        except rerank.RerankError as error:
+            print(error)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    """
+    message, most = tried(script, path, how).splitlines()
+    assert "silence.flac is 36000.0 s long, the limit is 1200 s" in message and int(most) < 500
+
+
+def test_longer_audio_is_set_aside_and_the_limit_can_be_raised(tmp_path: Path) -> None:
+    long, short = (notes(np.random.default_rng(count), count).save(tmp_path / f"{count}.wav") for count in (6, 2))
+    limit = r"6\.0 s long, the limit is 5 s; .* --max-duration S \(in Python: max_duration=S\)"
+    held = Audio(read(long).waveform, 16_000)
+    ranking = rerank.rank([long, short, held], reward=ToyReward(), max_duration=5)
+    assert [one.index for one in ranking] == [1]
+    for one in ranking.set_aside:
+        assert one.set_aside_kind == "unreadable" and re.search(limit, one.set_aside or "")
+    with pytest.raises(UnreadableAudio, match=limit):
+        rerank.score(long, reward=ToyReward(), max_duration=5)
+    assert rerank.score([long, short], reward=ToyReward(), max_duration=5)[0] == {"musicality": None, "alignment": None}
+    assert len(rerank.rank([long, short], reward=ToyReward(), filters=rerank.Filters.off(), max_duration=6.5)) == 2
+
+
+@pytest.mark.parametrize("limit", [0, -1, float("nan"), float("inf"), "5", None, True])
+def test_a_limit_that_is_none_is_refused(tmp_path: Path, limit: Any) -> None:
+    for how in (rerank.rank, rerank.score):
+        with pytest.raises(InvalidInput, match="max_duration must be a number of seconds above 0"):
+            how([tmp_path / "a.wav"], reward=ToyReward(), max_duration=limit)
+
+
+def test_the_command_line_has_the_limit_of_the_python_interface(
+    tmp_path: Path, plugged: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = notes(np.random.default_rng(0), 3).save(tmp_path / "a.wav")
+    for command in ("rank", "score"):
+        default = inspect_.signature(getattr(import_module(f"rerank.cli.{command}"), command)).parameters[
+            "max_duration"
+        ]
+        assert default.default == MAX_DURATION
+        with pytest.raises(SystemExit) as end:
+            app([command, str(path), "--reward", "toy", "--max-duration", "2"])
+        assert end.value.code == 1
+        assert "3.0 s long, the limit is 2 s" in capsys.readouterr().err
