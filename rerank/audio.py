@@ -5,7 +5,9 @@ Nothing here changes a level: a waveform beyond full scale stays so in memory an
 """
 
 import hashlib
+import itertools
 import weakref
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,10 @@ MIN_SAMPLE_RATE = 8_000
 MAX_SAMPLE_RATE = 192_000
 MAX_REFERENCE_DURATION = 600.0
 """Of a reference audio, in seconds."""
+MAX_DURATION = 1_200.0
+"""Of audio made elsewhere that is ranked or scored, in seconds, where no other limit is given."""
+MOST_HELD = 2**27
+"""Samples of all channels that a batch may be held in memory of, 512 MiB, before its last piece comes."""
 MIN_DURATION = 0.1
 """Of a reference and of a take, in seconds: in less there is nothing to hear."""
 
@@ -314,11 +320,21 @@ def as_audio(value: AudioLike, *, max_duration: float | None = None, finite: boo
     _check_sample_rate("sample_rate", audio.sample_rate, InvalidInput)
     if audio.frames == 0:
         raise InvalidInput(f"waveform holds no audio, its shape is {(audio.channels, 0)}; pass at least one sample")
-    if finite and not audio.is_finite():
-        raise InvalidInput("waveform holds samples that are not finite (NaN or infinite); replace or remove them first")
     if max_duration is not None and audio.duration > max_duration:
         raise InvalidInput(_long_message("audio", audio.duration, max_duration))
+    if finite and not audio.is_finite():
+        raise InvalidInput("waveform holds samples that are not finite (NaN or infinite); replace or remove them first")
     return audio
+
+
+def held_together(pieces: Iterable[Audio], most: int) -> int:
+    """Return how many of the first pieces make a batch: up to `most`, fewer where they are long, and one at least."""
+    held = 0
+    for count, piece in enumerate(itertools.islice(pieces, most), start=1):
+        held += piece.frames * piece.channels
+        if held >= MOST_HELD:
+            return count
+    return most
 
 
 def short_fault(audio: Audio) -> str | None:

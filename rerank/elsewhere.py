@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
-from rerank.audio import Audio, AudioLike, as_audio, inspect, short_fault
-from rerank.data import Candidate, Prompt, check_whole
+from rerank.audio import MAX_DURATION, Audio, AudioLike, as_audio, held_together, inspect, short_fault
+from rerank.data import Candidate, Prompt, check_whole, is_number
 from rerank.errors import InvalidInput, RerankError, RewardFailed, UnreadableAudio
 from rerank.filters import Filters
 from rerank.ranking import Ranking
@@ -41,6 +41,7 @@ def rank(
     rule: Rule | None = None,
     filters: Filters | None = None,
     device: str = "auto",
+    max_duration: float = MAX_DURATION,
     output: str | Path | None = None,
     overwrite: bool = False,
     stop: Callable[[], bool] | None = None,
@@ -50,7 +51,7 @@ def rank(
     """Rank audio made elsewhere for a prompt, or rank a run again.
 
     The options are those of `generate`. Candidate i is `audio[i]`; it has no seed. A file that cannot be read is set
-    aside; so is what is shorter than 0.1 s, and what a filter minds.
+    aside; so is what is shorter than 0.1 s or longer than `max_duration`, and what a filter minds.
 
     A run, as a `Ranking` or its folder, is ranked again for its own prompt: under other weights, filters or another rule
     nothing is scored again, and another reward model adds its axes to those that are known. With its own folder as
@@ -62,6 +63,8 @@ def rank(
             a run.
         prompt: text, or a `Prompt` with all its parts; none for a run, which has its own. Without any, an axis that
             needs one is None.
+        max_duration: in seconds; what is longer is set aside, from its header alone. A limit on memory, 2 GiB for the
+            samples of a file, holds as well.
 
     Raises:
         InvalidInput: an option or the prompt cannot be used, or a piece is no audio at all.
@@ -77,6 +80,7 @@ def rank(
         request = Request.checked(stored.settings.n, top_k, weights, rule, filters, device)
         return rank_again(stored, request, reward, output, overwrite, Stop(stop), on_progress, on_event)
     pieces = _several(audio)
+    _check_limit(max_duration)
     check_whole("the number of audio files", len(pieces), 1, MAX_CANDIDATES)
     request = Request.checked(len(pieces), top_k, weights, rule, filters, device)
     whole = Prompt.of(prompt, lyrics, reference)
@@ -84,7 +88,7 @@ def rank(
         made_by = _maker_of(pieces)
         rewards = resolve_rewards("auto" if reward is None else reward, made_by)
         check_known_axes(request, rewards, whole)
-        heard = [_piece(index, piece, stored=folder is not None) for index, piece in enumerate(pieces)]
+        heard = [_piece(index, piece, max_duration, stored=folder is not None) for index, piece in enumerate(pieces)]
         if all(candidate.audio is None for candidate in heard):
             raise UnreadableAudio((heard[0].set_aside or "").removeprefix("cannot be read: "))
         panel = Panel(load_rewards(rewards, request), made_by=made_by)
@@ -110,6 +114,7 @@ def score(
     reference: AudioLike | None = None,
     reward: RewardChoice = "auto",
     device: str = "auto",
+    max_duration: float = MAX_DURATION,
     on_progress: ProgressCallback | None = None,
 ) -> dict[str, float | None]: ...
 @overload
@@ -121,6 +126,7 @@ def score(
     reference: AudioLike | None = None,
     reward: RewardChoice = "auto",
     device: str = "auto",
+    max_duration: float = MAX_DURATION,
     on_progress: ProgressCallback | None = None,
 ) -> list[dict[str, float | None]]: ...
 def score(
@@ -131,13 +137,14 @@ def score(
     reference: AudioLike | None = None,
     reward: RewardChoice = "auto",
     device: str = "auto",
+    max_duration: float = MAX_DURATION,
     on_progress: ProgressCallback | None = None,
 ) -> dict[str, float | None] | list[dict[str, float | None]]:
     """Return the rewards of a piece of audio by axis; for a list of pieces, a list of them in the same order.
 
     The options are those of `generate`; an axis that needs a part of the prompt which is not given is None. No filter
-    looks at the audio. Of a list, a piece that cannot be read or scored, or is shorter than 0.1 s, has None on every
-    axis, and a warning says why; `score_each` gives the reasons.
+    looks at the audio. Of a list, a piece that cannot be read or scored, is shorter than 0.1 s or longer than
+    `max_duration` in seconds, has None on every axis, and a warning says why; `score_each` gives the reasons.
 
     Raises:
         InvalidInput: an option, the prompt or a piece of audio cannot be used.
@@ -147,7 +154,14 @@ def score(
     pieces = audio if isinstance(audio, list) else [audio]
     results = list(
         score_each(
-            pieces, prompt, lyrics=lyrics, reference=reference, reward=reward, device=device, on_progress=on_progress
+            pieces,
+            prompt,
+            lyrics=lyrics,
+            reference=reference,
+            reward=reward,
+            device=device,
+            max_duration=max_duration,
+            on_progress=on_progress,
         )
     )
     faults = [result for result in results if isinstance(result, RerankError)]
@@ -171,6 +185,7 @@ def score_each(
     reference: AudioLike | None = None,
     reward: RewardChoice = "auto",
     device: str = "auto",
+    max_duration: float = MAX_DURATION,
     on_progress: ProgressCallback | None = None,
     on_loaded: Callable[[Panel], None] | None = None,
 ) -> Iterator[Rewards | RerankError]:
@@ -185,9 +200,10 @@ def score_each(
         RewardFailed: a reward model cannot read the prompt, or breaks its protocol.
     """
     check_whole("the number of audio files", len(audio), 1, MAX_CANDIDATES)
+    _check_limit(max_duration)
     request = Request.checked(len(audio), None, None, None, None, device)
     whole = Prompt.of(prompt, lyrics, reference)
-    if len(audio) == 1 and isinstance(found := _readable(audio[0]), RerankError):
+    if len(audio) == 1 and isinstance(found := _readable(audio[0], max_duration), RerankError):
         raise found  # before anything is loaded
     made_by = _maker_of(audio)
     panel = Panel(load_rewards(resolve_rewards(reward, made_by), request), made_by=made_by)
@@ -197,8 +213,7 @@ def score_each(
     asked = panel.asked_with(whole)
     report = Reporter(on_progress, Stop(), len(audio))
     report.begin("rewarding")
-    for start in range(0, len(audio), panel.batch_size):
-        heard = [_readable(piece) for piece in audio[start : start + panel.batch_size]]
+    for start, heard in _heard_together(audio, panel.batch_size, max_duration):
         pieces = [piece for piece in heard if isinstance(piece, Audio)]
         answers = asked(pieces, [{} for _ in pieces]) if pieces else iter(())
         for place, piece in enumerate(heard, start=start + 1):
@@ -209,6 +224,18 @@ def score_each(
                 result = piece
             report.finished("rewarding", place)
             yield result
+
+
+def _heard_together(
+    audio: Sequence[AudioLike], size: int, max_duration: float
+) -> Iterator[tuple[int, list[Audio | RerankError]]]:
+    """Yield batches of pieces, or why they cannot be judged, and where each begins; long pieces make small ones."""
+    start, heard = 0, list[Audio | RerankError]()
+    for end, piece in enumerate(audio, start=1):
+        heard.append(_readable(piece, max_duration))
+        if held_together((one for one in heard if isinstance(one, Audio)), size) <= len(heard) or end == len(audio):
+            yield start, heard
+            start, heard = end, []
 
 
 def _rewarded(panel: Panel, piece: Audio, rewards: Rewards, faults: Mapping[str, str]) -> Rewards | RewardFailed:
@@ -224,9 +251,15 @@ def _rewarded(panel: Panel, piece: Audio, rewards: Rewards, faults: Mapping[str,
     return {axis: rewards.get(axis) for axis in panel.axes}
 
 
-def _readable(piece: AudioLike) -> Audio | RerankError:
+def _check_limit(max_duration: object) -> None:
+    if not is_number(max_duration) or max_duration <= 0:
+        raise InvalidInput(f"max_duration must be a number of seconds above 0, got {max_duration!r:.40}")
+
+
+def _readable(piece: AudioLike, max_duration: float) -> Audio | RerankError:
     """Return a piece of audio in memory, or the error that says why it cannot be judged."""
     try:
+        _limited(piece, max_duration)
         audio = as_audio(piece).loaded()
     except RerankError as error:
         return error
@@ -234,15 +267,31 @@ def _readable(piece: AudioLike) -> Audio | RerankError:
     return UnreadableAudio(f"{audio.path or 'the audio'} is too short: {fault}") if fault else audio
 
 
-def _piece(index: int, piece: AudioLike, *, stored: bool) -> Candidate:
+def _piece(index: int, piece: AudioLike, max_duration: float, *, stored: bool) -> Candidate:
     """Return a piece of audio as a candidate, not read yet; one that cannot be read says so."""
     source = piece.path if isinstance(piece, Audio) else Path(piece) if isinstance(piece, str | Path) else None
     try:
-        # a piece with NaN is a candidate with a fault, not a mistake of the caller
-        audio = inspect(piece) if isinstance(piece, str | Path) else as_audio(piece, finite=False)
+        audio = _limited(piece, max_duration)
     except UnreadableAudio as error:
         return Candidate(index=index, seed=None, audio=None, source=source, set_aside=f"cannot be read: {error}")
     return Candidate(index=index, seed=None, audio=audio, source=source, path=None if stored else source)
+
+
+def _limited(piece: AudioLike, max_duration: float) -> Audio:
+    """Return a piece of audio, of a file nothing but its header read.
+
+    Raises:
+        UnreadableAudio: it cannot be read, or is too long.
+        InvalidInput: it is no audio at all.
+    """
+    # a piece with NaN is a candidate with a fault, not a mistake of the caller
+    audio = inspect(piece) if isinstance(piece, str | Path) else as_audio(piece, finite=False)
+    if audio.duration > max_duration:
+        raise UnreadableAudio(
+            f"{audio.path or 'the audio'} is {audio.duration:.1f} s long, the limit is {max_duration:g} s; cut out the "
+            "part that matters, or raise the limit: --max-duration S (in Python: max_duration=S)"
+        )
+    return audio
 
 
 def _maker_of(pieces: Sequence[AudioLike]) -> str | None:

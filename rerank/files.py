@@ -1,10 +1,13 @@
 """Writing files so that a crash or a full disk never leaves half a file under a real name; claiming folders."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
+import io
 import os
 import re
+import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +16,7 @@ from rerank.errors import InvalidInput, OutputError
 
 _TRIES = 100  # of making a folder that others make and remove
 
+_LONGEST_BEGIN = 200  # bytes, of the 255 of a name: the numbers of a process and a thread stand behind
 _PARTIAL = re.compile(r"\..+\.\d+\.\d+\.partial")
 
 
@@ -25,6 +29,36 @@ def as_path(name: str, value: object) -> Path:
     if not isinstance(value, str | Path) or value == "":
         raise InvalidInput(f"{name} must be a path, as a str that is not empty or a pathlib.Path, got {value!r}")
     return Path(value)
+
+
+def open_file(path: Path) -> io.FileIO:
+    """Open a file for reading, without ever waiting for another program.
+
+    Raises:
+        OSError: it cannot be opened, or is a folder, a pipe, a socket or a device.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):  # a device may do something as soon as it is opened
+        raise _no_file(path)
+    # what has its name by now may be a pipe: that is opened without waiting for who writes to it
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _no_file(path)
+    return io.FileIO(descriptor)
+
+
+def read_file(path: Path) -> bytes:
+    """Return the content of a file.
+
+    Raises:
+        OSError: as `open_file`.
+    """
+    with open_file(path) as file:
+        return file.readall()
+
+
+def _no_file(path: Path) -> OSError:
+    return OSError(errno.EINVAL, "it is a folder, a pipe or a device, not a file", str(path))
 
 
 def write_bytes(path: Path, content: bytes, *, synced: bool = False) -> None:
@@ -58,8 +92,14 @@ def write_bytes(path: Path, content: bytes, *, synced: bool = False) -> None:
 
 
 def partial_path(path: Path) -> Path:
-    """Return the hidden name beside a file that it has until it is complete; see `remove_partial`."""
-    return path.parent / f".{path.name}.{os.getpid()}.{threading.get_ident()}.partial"
+    """Return the hidden name beside a file that it has until it is complete; see `remove_partial`.
+
+    Of a long name only the begin is in it, so that it is not longer than a name may be.
+    """
+    begin = path.name
+    while len(os.fsencode(begin)) > _LONGEST_BEGIN:
+        begin = begin[:-1]
+    return path.parent / f".{begin}.{os.getpid()}.{threading.get_ident()}.partial"
 
 
 def _write_through(path: Path, content: bytes) -> None:
@@ -92,7 +132,7 @@ def sha256_of(path: Path) -> str:
     Raises:
         OSError: it cannot be read.
     """
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

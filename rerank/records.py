@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rerank.errors import InvalidInput, UnknownName, one_line
+from rerank.files import open_file
 
 MAX_BYTES = 64 * 2**20
 """Of a file."""
@@ -137,7 +138,7 @@ def _check_columns(place: str, given: Sequence[str], known: Sequence[str]) -> No
 
 def _text(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise InvalidInput(f"{path} is larger than {MAX_BYTES // 2**20} MiB; split it")

@@ -27,7 +27,7 @@ from rerank import swap, takes
 from rerank.audio import Audio
 from rerank.data import Candidate
 from rerank.errors import InvalidInput, OutputError
-from rerank.files import as_path, cannot_write, claimed, make_folder, remove_partial, sync, write_bytes
+from rerank.files import as_path, cannot_write, claimed, make_folder, read_file, remove_partial, sync, write_bytes
 
 _OURS = re.compile(r"\d{3,}-.*\.(flac|wav)")
 # characters of the name of a file that a candidate is called after: at 4 bytes each, what is added to it (an index, a
@@ -275,7 +275,7 @@ def read_document(folder: Path) -> dict[str, Any] | None:
     """
     path = folder / "ranking.json"
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(read_file(path))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:

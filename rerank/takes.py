@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rerank.files import cannot_write, sha256_of
+from rerank.files import cannot_write, read_file, sha256_of
 
 _NOTES = ".takes.jsonl"
 
@@ -119,7 +119,7 @@ def is_inside(folder: Path, path: Path) -> bool:
 def read_object(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file; an empty one where there is none."""
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(read_file(path))
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -133,7 +133,7 @@ def is_document(found: Mapping[str, Any]) -> bool:
 def _noted(place: Path) -> list[tuple[Path, str]]:
     found: list[tuple[Path, str]] = []
     try:
-        lines = (place / _NOTES).read_bytes().splitlines()
+        lines = read_file(place / _NOTES).splitlines()
     except OSError:
         return []
     for line in lines:

@@ -92,7 +92,7 @@ def test_lines_are_checked_too(tmp_path: Path, content: str | bytes, message: st
 def test_what_cannot_be_opened_is_told(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="cannot read .*gone.csv: no such file"):
         read_rows(tmp_path / "gone.csv", COLUMNS)
-    with pytest.raises(InvalidInput, match="is a directory"):
+    with pytest.raises(InvalidInput, match="not a file"):
         read_lines(tmp_path)
 
 

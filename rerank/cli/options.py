@@ -217,6 +217,14 @@ Files = Annotated[
         metavar="FILE",
     ),
 ]
+MaxDuration = Annotated[
+    float,
+    typer.Option(
+        "--max-duration",
+        help="What is longer is not read; in seconds.",
+        metavar="S",
+    ),
+]
 RunName = Annotated[str, typer.Argument(help="Folder of a run.", metavar="RUN")]
 
 

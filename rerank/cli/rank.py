@@ -19,6 +19,7 @@ from rerank.cli.options import (
     Json,
     Lyrics,
     LyricsFile,
+    MaxDuration,
     Overwrite,
     PromptText,
     Reference,
@@ -52,6 +53,7 @@ def rank(
     reward_cache: RewardCache = None,
     reward_option: RewardOptions = None,
     device: Device = "auto",
+    max_duration: MaxDuration = 1_200.0,
     weight: Weights = None,
     rule: RuleName = None,
     filter_: Thresholds = None,
@@ -92,6 +94,7 @@ def rank(
         "rule": rule,
         "filters": choices.filters(filter_, floor),
         "device": device,
+        "max_duration": max_duration,
         "top_k": top_k,
         "overwrite": overwrite,
     }

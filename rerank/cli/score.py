@@ -16,6 +16,7 @@ from rerank.cli.options import (
     Json,
     Lyrics,
     LyricsFile,
+    MaxDuration,
     OverwriteCsv,
     PromptText,
     Reference,
@@ -46,6 +47,7 @@ def score(
     reward_cache: RewardCache = None,
     reward_option: RewardOptions = None,
     device: Device = "auto",
+    max_duration: MaxDuration = 1_200.0,
     csv: Csv = None,
     overwrite: OverwriteCsv = False,
     as_json: Json = False,
@@ -70,7 +72,7 @@ def score(
     interrupted = False
     try:
         with progress_bar() as on_progress:
-            for take, result in _scored(groups, chosen, device, on_progress, panels.append):
+            for take, result in _scored(groups, chosen, device, max_duration, on_progress, panels.append):
                 results[take] = result
     except KeyboardInterrupt:
         if not results:
@@ -90,6 +92,7 @@ def _scored(
     groups: "Mapping[PromptParts, Sequence[Take]]",
     reward: Any,
     device: str,
+    max_duration: float,
     on_progress: "Callable[[Progress], None] | None",
     on_loaded: "Callable[[Panel], None]",
 ) -> "Iterator[tuple[Take, Rewards | RerankError]]":
@@ -119,6 +122,7 @@ def _scored(
                 asked,
                 reward=reward,
                 device=device,
+                max_duration=max_duration,
                 on_progress=told,
                 on_loaded=on_loaded,
             ):

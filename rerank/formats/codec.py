@@ -18,17 +18,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rerank.errors import InvalidInput, UnreadableAudio
-from rerank.files import cannot_write
-from rerank.formats import mp3
-from rerank.formats.waveform import Waveform
+from rerank.files import cannot_write, open_file
+from rerank.formats import mp3, whole
+from rerank.formats.waveform import MAX_CHANNELS, Waveform
+
+MAX_SAMPLES = 2**29
+"""Of all channels of a file together: 2 GiB in memory, 100 minutes in stereo at 44.1 kHz."""
 
 _FLAC_MAX_CHANNELS = 8
 _FLAC_ONE = 2**23
 """Full scale of 24-bit integers."""
 _VORBIS_MAX_RATE = 200_000  # the library crashes beyond it
 _MPEG_1 = 32_000  # Hz: from here on MP3 has other bit rates than below
-_UNKNOWN_LENGTH = 0x7FFF_0000  # from here on, the length in a WAV header is what a program writes that cannot know it
-_UNKNOWN_FRAMES = 2**62  # likewise in the answer of the library
+_UNKNOWN_FRAMES = 2**62  # what the library answers where a file does not say how long it is
+_BLOCK = 2**16  # samples of each channel that are decoded, or encoded, at once
+_BEGINS = (*whole.WAV, b"fLaC", b"OggS")  # of the files that are given to the library; MP3 is told by its frames
 _SYSTEM_ERROR = 2  # of libsndfile: the system refused to write
 
 logger = logging.getLogger("rerank")
@@ -49,19 +53,41 @@ class AudioFile:
         self.path, self.sample_rate, self.channels, self.frames = path, file.samplerate, file.channels, file.frames
         if self.frames >= _UNKNOWN_FRAMES:
             raise UnreadableAudio(f"{path} does not say how long it is; convert it to WAV")
+        if self.channels > MAX_CHANNELS:
+            raise UnreadableAudio(
+                f"{path} has {self.channels} channels, the limit is {MAX_CHANNELS}; mix it down first"
+            )
 
     def decode(self) -> Waveform:
         """Return its waveform.
 
         Raises:
-            UnreadableAudio: it is damaged.
+            UnreadableAudio: it is damaged, or has more than `MAX_SAMPLES`.
         """
-        samples = self._file.read(dtype="float32", always_2d=True)
-        if len(samples) < self.frames:
+        import soundfile
+
+        if self.frames * self.channels > MAX_SAMPLES:
             raise UnreadableAudio(
-                f"{self.path} is damaged: only {len(samples)} of its {self.frames} samples can be decoded; get it again"
+                f"{self.path} holds {self.frames} samples in {self.channels} channels, {self.frames / self.sample_rate:.0f}"
+                f" s, which need {self.frames * self.channels / 2**28:.1f} GiB, the limit is {MAX_SAMPLES / 2**28:g} GiB; "
+                "cut out the part that matters"
             )
-        return np.ascontiguousarray(samples.T)
+        # memory that nothing was written to is none yet: a header that lies does not cost what it promises
+        waveform: Waveform = np.empty((self.channels, self.frames), np.float32)
+        done = 0
+        try:
+            while done < self.frames and len(block := self._file.read(_BLOCK, dtype="float32", always_2d=True)):
+                waveform[:, done : done + len(block)] = block.T
+                done += len(block)
+        except soundfile.SoundFileError as error:
+            raise UnreadableAudio(
+                f"{self.path} is damaged: not all of its {self.frames} samples can be decoded; get it again"
+            ) from error
+        if done < self.frames:
+            raise UnreadableAudio(
+                f"{self.path} is damaged: only {done} of its {self.frames} samples can be decoded; get it again"
+            )
+        return waveform
 
 
 @contextlib.contextmanager
@@ -69,8 +95,8 @@ def opened(path: Path) -> Iterator[AudioFile]:
     """Open an audio file; what the library refuses, now or when it decodes, is told in one line.
 
     Raises:
-        UnreadableAudio: the file is missing, empty, not audio, a WAV file that ends early, or an MP3 file whose frames
-            are damaged.
+        UnreadableAudio: the file is missing, empty, no file but a folder, a pipe or a device, not audio, a WAV or OGG
+            file that ends early, has more than 64 channels, or is an MP3 file whose frames are damaged.
     """
     import soundfile
 
@@ -78,8 +104,11 @@ def opened(path: Path) -> Iterator[AudioFile]:
     try:
         with _sound(path) as source, soundfile.SoundFile(source.fileno(), closefd=False) as file:
             yield AudioFile(path, file)
-    except (soundfile.SoundFileError, OSError, MemoryError) as error:
-        reason = " ".join(getattr(error, "error_string", str(error)).split()).rstrip(".").lower()
+    except MemoryError as error:
+        raise UnreadableAudio(f"cannot read {path}: there is not enough memory for it; cut out a part of it") from error
+    except (soundfile.SoundFileError, OSError) as error:
+        told = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
+        reason = " ".join(told.split()).rstrip(".").lower()
         reason = reason.removeprefix("error : ")
         raise UnreadableAudio(f"cannot read {path} as audio ({reason}); give a WAV, FLAC, MP3 or OGG file") from error
 
@@ -109,8 +138,7 @@ def encode(waveform: Waveform, sample_rate: int, suffix: str, name: str | Path, 
     if over:
         peak = float(np.abs(waveform).max())
         logger.warning("%s: %d samples beyond full scale (peak %.3f) are clamped; .wav holds them", name, over, peak)
-    samples = flac_levels(waveform) << 8 if suffix == ".flac" else waveform.clip(-1, 1)
-    return _encode_by_codec(np.ascontiguousarray(samples.T), sample_rate, suffix, name, bitrate)
+    return _encode_by_codec(waveform, sample_rate, suffix, name, bitrate)
 
 
 def flac_holds(waveform: Waveform, sample_rate: int) -> bool:
@@ -142,19 +170,23 @@ def flac_samples(waveform: Waveform) -> Waveform:
 @contextlib.contextmanager
 def _sound(path: Path) -> Iterator[io.FileIO]:
     """Open what the library is to read: the file, or of an MP3 file a copy of its sound stream."""
-    with open(path, "rb", buffering=0) as file:
+    with open_file(path) as file:
         if mp3.is_mp3(file, path.suffix):
+            if (size := os.fstat(file.fileno()).st_size) > mp3.MAX_BYTES:
+                raise UnreadableAudio(
+                    f"{path} has {size / 2**20:.0f} MiB, the limit for an MP3 is {mp3.MAX_BYTES / 2**20:g} MiB; cut it"
+                )
             file.seek(0)
             with _nameless_file() as copy:
                 copy.write(mp3.stream(file.readall(), path))
                 copy.seek(0)
                 yield copy
             return
+        file.seek(mp3.behind_tag(file))
+        if file.read(4) not in _BEGINS:
+            raise UnreadableAudio(f"cannot read {path} as audio (no begin of one); give a WAV, FLAC, MP3 or OGG file")
         file.seek(0)
-        if missing := _missing_bytes(file):
-            raise UnreadableAudio(
-                f"{path} is damaged: {missing} bytes of its sound are missing at its end; get it again"
-            )
+        whole.check_whole(file, path)
         file.seek(0)
         yield file
 
@@ -171,20 +203,6 @@ def _check_file(path: Path) -> None:
         raise UnreadableAudio(f"{path} is empty (0 bytes); record or export it again")
 
 
-def _missing_bytes(file: io.FileIO) -> int:
-    """Return how many bytes the header of a WAV file promises beyond its end; 0 for files of other formats."""
-    header = file.read(12)
-    if header[:4] != b"RIFF" or header[8:] != b"WAVE":
-        return 0
-    while len(chunk := file.read(8)) == 8:
-        length = int.from_bytes(chunk[4:], "little")
-        if chunk[:4] == b"data":
-            present = os.fstat(file.fileno()).st_size - file.tell()
-            return max(0, length - present) if length < _UNKNOWN_LENGTH else 0
-        file.seek(length + length % 2, os.SEEK_CUR)
-    return 0
-
-
 def _encode_wav(waveform: Waveform, sample_rate: int) -> bytes:
     # not by soundfile: libsndfile stores the time of day in float files, and equal audio must give equal files
     from scipy.io import wavfile
@@ -194,14 +212,8 @@ def _encode_wav(waveform: Waveform, sample_rate: int) -> bytes:
     return buffer.getvalue()
 
 
-def _encode_by_codec(
-    samples: NDArray[Any], sample_rate: int, suffix: str, name: str | Path, bitrate: int | None
-) -> bytes:
-    """Return the content of a FLAC, OGG or MP3 file.
-
-    Shape:
-        samples: `[time, channels]`
-    """
+def _encode_by_codec(waveform: Waveform, sample_rate: int, suffix: str, name: str | Path, bitrate: int | None) -> bytes:
+    """Return the content of a FLAC, OGG or MP3 file."""
     import soundfile
 
     container, encoding = {
@@ -209,7 +221,7 @@ def _encode_by_codec(
         ".ogg": ("OGG", "VORBIS"),
         ".mp3": ("MP3", "MPEG_LAYER_III"),
     }[suffix]
-    channels = samples.shape[1]
+    channels, frames = waveform.shape
     refused = InvalidInput(
         f"cannot write {name}: no {container} with {channels} channels at {sample_rate} Hz; use .wav"
     )
@@ -223,7 +235,11 @@ def _encode_by_codec(
                 with soundfile.SoundFile(
                     file.fileno(), "w", *parameters, closefd=False, **_constant(bitrate, sample_rate)
                 ) as sound:
-                    sound.write(samples)
+                    # in blocks: of an OGG, the library crashes on half a minute at once
+                    for start in range(0, frames, _BLOCK):
+                        block = waveform[:, start : start + _BLOCK]
+                        samples = flac_levels(block) << 8 if suffix == ".flac" else block.clip(-1, 1)
+                        sound.write(np.ascontiguousarray(samples.T))
             except soundfile.SoundFileError as error:
                 failure = error
             # the library does not say that its last bytes found no room; then a further byte finds none either

@@ -7,6 +7,8 @@ the stream is, it guesses. So it is given sound streams only; what is wrong with
 """
 
 import io
+import re
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +19,13 @@ _RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 
 _KBPS = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 _KBPS_LOW = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 _NEIGHBOURS = 3  # so many frames in a row are no coincidence
+_RATES_BYTES = bytes(byte for byte in range(256) if byte >> 4 not in (0, 15) and byte >> 2 & 3 != 3)
+# what may be the header of a frame, as `_frame` sees it
+_HEADER = re.compile(rb"\xff(?=[\xe2\xe3\xf2\xf3\xfa\xfb][" + re.escape(_RATES_BYTES) + rb"])")
+_MOST_TRIES = 200_000  # of finding the first frames: a hostile file looks like millions
+_MOST_FRAMES = 1_000_000  # hours of sound
+MAX_BYTES = 2**28
+"""Of a file, which is read as a whole."""
 _MOST_BIG_VALUES = 288
 
 
@@ -47,6 +56,12 @@ def is_mp3(file: io.FileIO, suffix: str) -> bool:
     return begin[:4] not in _OTHERS and (suffix.lower() == ".mp3" or (begin[0] == 0xFF and begin[1:2] >= b"\xe0"))
 
 
+def behind_tag(file: io.FileIO) -> int:
+    """Return where the tag ends that a file begins with; 0 where there is none."""
+    file.seek(0)
+    return _tag_length(file.read(10))
+
+
 def stream(content: bytes, path: Path) -> bytes:
     """Return the frames in the content of an MP3 file, led by one that says how many they are.
 
@@ -71,12 +86,8 @@ def stream(content: bytes, path: Path) -> bytes:
 
 def _find(content: bytes, start: int) -> int | None:
     """Return where the first frames in a row are, from `start` on."""
-    at = content.find(b"\xff", start)
-    while at >= 0:
-        if _is_run(content, at):
-            return at
-        at = content.find(b"\xff", at + 1)
-    return None
+    tries = islice(_HEADER.finditer(content, start), _MOST_TRIES)
+    return next((found.start() for found in tries if _is_run(content, found.start())), None)
 
 
 def _is_run(content: bytes, at: int) -> bool:
@@ -122,6 +133,8 @@ def _frames(content: bytes, start: int, path: Path) -> list[_Frame]:
         if frame and frame.end <= len(content) and (not frames or frame.kind == frames[0].kind):
             frames.append(frame)
             at = frame.end
+            if len(frames) > _MOST_FRAMES:
+                raise UnreadableAudio(f"{path} has more than {_MOST_FRAMES} MP3 frames; cut out the part that matters")
         elif (behind := _behind_tags(content, at)) > at:
             at = behind
         else:

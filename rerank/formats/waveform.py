@@ -9,7 +9,8 @@ from rerank.errors import InvalidInput
 
 Waveform = NDArray[np.float32]
 
-_MAX_CHANNELS = 64  # more is a waveform whose axes are swapped
+MAX_CHANNELS = 64
+"""More are a waveform whose axes are swapped."""
 
 
 def as_waveform(value: Any) -> Waveform:
@@ -55,7 +56,7 @@ def check_waveform(waveform: object) -> None:
         raise InvalidInput(f"waveform must be [channels, time], got shape {shape}; pass waveform[0]")
     if waveform.ndim != 2 or shape[0] == 0:
         raise InvalidInput(f"waveform must be [channels, time], got shape {shape}; pass one piece of audio")
-    if shape[0] > _MAX_CHANNELS:
+    if shape[0] > MAX_CHANNELS:
         raise InvalidInput(f"waveform must be [channels, time], got shape {shape}; pass waveform.T")
     if waveform.dtype != np.float32:
         raise InvalidInput(f"waveform must be float32, got {waveform.dtype}; pass waveform.astype('float32')")

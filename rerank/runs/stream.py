@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from rerank.audio import Audio
+from rerank.audio import Audio, held_together
 from rerank.data import Candidate, Prompt
 from rerank.errors import GenerationFailed, RerankError, RewardFailed, UnreadableAudio, one_line
 from rerank.filters import Duplicates, Filters, reward_fault, sound_fault
@@ -217,8 +217,8 @@ class Run:
         if waits and audio is not None:
             self._waiting.append((place, audio))
         memory.store()
-        if waits and memory.is_stored and len(self._waiting) > _HELD:
-            # its file holds the same samples to the bit, and is read again
+        if waits and held_together((one for _, one in self._waiting), _HELD) < len(self._waiting):
+            # where there is a file, it holds the same samples to the bit, and is read again
             self._waiting[-1] = (place, memory.candidates[place].audio or self._waiting[-1][1])
         memory.write()
         candidate = memory.candidates[place]
@@ -234,7 +234,7 @@ class Run:
         while len(self._waiting) >= least and time.monotonic() < until:
             self._scoring = True
             self.report.begin("rewarding")
-            group = self._waiting[:size]
+            group = self._waiting[: held_together((audio for _, audio in self._waiting), size)]
             started = time.perf_counter()
             known = [self._memory.candidates[place].rewards for place, _ in group]
             results = self._asked([audio.loaded() for _, audio in group], known)
