@@ -291,15 +291,15 @@ def read_text_encoder(source: Source, width: int) -> tuple[Tokenizer, nn.Module]
     for name, most in _T5.items():
         sizes.whole(name, 1, most)
     check_sizes(described, "the text encoder")
+    if described["d_model"] != width:
+        raise WeightsError(f"the text encoder is {described['d_model']} wide, and the model takes text {width} wide")
     try:
         config = T5Config.from_dict(described)
+        with torch.device("meta"):
+            model: nn.Module = T5EncoderModel(config)
     # what a library raises on settings that it does not take is anybody's
     except Exception as error:
         raise WeightsError(f"the config of the text encoder cannot be used: {one_line(error)}") from error
-    if config.d_model != width:
-        raise WeightsError(f"the text encoder is {config.d_model} wide, and the model takes text {width} wide")
-    with torch.device("meta"):
-        model: nn.Module = T5EncoderModel(config)
     path = source.file(weights)
     load_strictly(model, read_weights(path), where=str(path), unused=["decoder.*", "lm_head.weight"])
     # one table, which moves to the device once

@@ -23,7 +23,7 @@ from rerank.errors import WeightsError, one_line
 from rerank.generators.musicgen.codec import Codec
 from rerank.generators.musicgen.engine import Engine, Side
 from rerank.generators.musicgen.melody import melody_of, no_melody
-from rerank.models.config import Config, check_sizes, read_json, shown
+from rerank.models.config import VOCABULARY, Config, check_sizes, read_json, shown
 from rerank.models.hub import Source, files_of
 from rerank.models.tokenizer import check_files, check_ids, check_states
 from rerank.models.weights import check_module, fingerprint
@@ -148,9 +148,16 @@ def _kind(config: dict[str, Any], folder: Path) -> str:
     if not isinstance(kind, str) or kind not in _CLASSES:
         raise WeightsError(f"{folder} holds a model of type {shown(kind)}; expected one of: {', '.join(_CLASSES)}")
     check_sizes(config, "a MusicGen model")
-    decoder = Config(config, "a MusicGen model").part("decoder")
+    whole = Config(config, "a MusicGen model")
+    decoder = whole.part("decoder")
     channels = decoder.whole("audio_channels", 1, 2, 1)
     decoder.whole("num_codebooks", channels, 64, 4)
+    # what fills the columns follows the codes, of which the codec knows as many
+    codes = decoder.whole("vocab_size", 1, VOCABULARY, 2048)
+    decoder.only("pad_token_id", codes, default=2048)
+    whole.part("audio_encoder").only("codebook_size", codes, default=1024)
+    whole.whole("num_chroma", 1, 128, 12)
+    whole.whole("chroma_length", 1, 10_000, 235)
     return kind
 
 

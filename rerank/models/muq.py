@@ -91,7 +91,7 @@ class MuqConfig:
             kernel=kernel,
             base=conformer.number("rotary_embedding_base", 1.0, 1e9),
             channels=config.whole("conv_dim", 1, WIDTH),
-            bands=config.whole("n_mels", 4, 1024),
+            bands=config.only("n_mels", 128),
             token_rate=config.only("label_rate", 25, 50),
             mean=stat.number("melspec_2048_mean", -1000.0, 1000.0),
             std=stat.number("melspec_2048_std", 1e-3, 1000.0),
@@ -192,6 +192,13 @@ class Muq(nn.Module):
         self.config = config
         self.mel = LogMel(SAMPLE_RATE, mean=config.mean, std=config.std)
         self.model = MuqEncoder(config)
+
+    def shape(self, samples: int) -> tuple[int, int]:
+        """Return tokens and width of what comes out for so many samples."""
+        frames = samples // self.mel.hop
+        for stride in (2, 2 if self.config.token_rate == 25 else 1):
+            frames = -(-frames // stride)
+        return frames, self.config.dim
 
     def hidden_states(self, waveform: Tensor) -> list[Tensor]:
         """Return depth + 1 states: of the stem (0), of each layer but the last (1 and up), and of the last after a norm.

@@ -80,7 +80,11 @@ def check_ids(encode: Callable[[str], Sequence[int]], vocabulary: int, where: st
     Raises:
         WeightsError: of two texts without a common word one has no id that the other lacks, or an id is too large.
     """
-    one, other = (set(encode(text)) for text in TEXTS)
+    try:
+        one, other = (set(encode(text)) for text in TEXTS)
+    # a tokenizer of a library may raise anything
+    except Exception as error:
+        raise WeightsError(f"the tokenizer {where} cannot read a text: {one_line(error)}") from error
     if not one - other or not other - one:
         raise WeightsError(
             f"the tokenizer {where} tells no words apart: {TEXTS[0]!r} and {TEXTS[1]!r} are the same to it; "
@@ -101,7 +105,11 @@ def check_states(read: Callable[[str], Tensor], where: str) -> None:
     Raises:
         WeightsError: it cannot be used.
     """
-    one, other = (read(text).float().mean(0) for text in TEXTS)
+    try:
+        one, other = (read(text).float().mean(0) for text in TEXTS)
+    # so may a network, of sizes that fit its weights and nothing else
+    except Exception as error:
+        raise WeightsError(f"the text encoder in {where} cannot read a text: {one_line(error)}") from error
     if not bool((one.isfinite() & other.isfinite()).all()):
         raise WeightsError(f"the text encoder in {where} gives numbers that are not finite; its weights are damaged")
     if torch.equal(one, other):

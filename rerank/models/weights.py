@@ -48,9 +48,21 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         why = one_line(error)
         raise WeightsError(f"cannot read the weights in {path}: {why}; delete the file and get it again") from error
     named = isinstance(found, dict) and all(isinstance(name, str) for name in found)
-    if not named or not all(isinstance(value, Tensor) and not value.is_complex() for value in found.values()):
+    if not named or not all(map(_is_plain, found.values())):
         raise WeightsError(f"{path} holds something other than named tensors of real numbers")
     return dict(found)
+
+
+def _is_plain(value: object) -> bool:
+    """Return whether something of a file is a tensor of real numbers that are all there."""
+    return (
+        isinstance(value, Tensor)
+        and type(value) in (Tensor, nn.Parameter)
+        and value.layout is torch.strided
+        and value.device.type == "cpu"
+        and not value.is_complex()
+        and not value.is_quantized
+    )
 
 
 def load_strictly(
