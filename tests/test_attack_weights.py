@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
@@ -217,6 +218,28 @@ def test_a_tokenizer_of_another_text_encoder(mulan: Path, copy: Copy) -> None:
 
 
 @pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (["post_processor", "special_tokens"], {}),
+        (["model", "vocab"], []),
+        (["model", "vocab"], {"a": 10**12}),
+        (["model", "unk_id"], 10**9),
+        (["model"], None),
+        (["pre_tokenizer"], {"type": "Evil"}),
+        (["added_tokens"], [{"id": -1}]),
+    ],
+)
+def test_a_tokenizer_that_is_damaged(mulan: Path, musicgen: Path, copy: Copy, keys: list[str], value: object) -> None:
+    folder = copy(mulan)
+    path = folder / "xlm-roberta-base" / "tokenizer.json"
+    change(path, keys, value)
+    refused(lambda: read_cmi_rm(Source(folder / "CMI-RM")), "the tokenizer")
+    other = shutil.copytree(musicgen, folder / "musicgen")
+    shutil.copy(path, other)
+    refused(lambda: MusicGen(path=other, device="cpu"), "the tokenizer")
+
+
+@pytest.mark.parametrize(
     "vocabulary",
     [
         {"words": [], "ngrams": []},
@@ -362,6 +385,17 @@ def test_a_size_is_a_whole_number_within_bounds(of: Callable[[Any], object], con
             continue
         inner[last] = value
         refused(lambda changed=changed: of(changed), "must be|is not supported|do not fit|wide")  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["T5Config", "MusicgenConfig", "ClapConfig", "Qwen3Config", "T5GemmaConfig", "GPT2Config", "SpeechT5HifiGanConfig"],
+)
+def test_the_sizes_of_published_models_are_taken(kind: str) -> None:
+    made = getattr(transformers, kind)
+    parts = {"text_encoder": {"model_type": "t5"}, "audio_encoder": {"model_type": "encodec"}, "decoder": {}}
+    config = made(**parts) if kind == "MusicgenConfig" else made()
+    check_sizes(json.loads(json.dumps(config.to_dict(), default=str)), kind)
 
 
 @pytest.mark.parametrize("value", [1e9, -1e-5, True, "1e-5", None, float("nan"), 0.5])
@@ -619,6 +653,21 @@ def test_a_damaged_pickle_is_told_without_advice_to_run_it(tmp_path: Path, conte
 
 
 # What is cached
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "sparse"])
+def test_what_is_cached_is_a_file_of_some_size(tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    memory = Memory(folder=tmp_path / "kept")
+    path = tmp_path / "kept" / f"{'a' * 64}.encoded.safetensors"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.touch()
+        os.truncate(path, 2**40)
+    assert memory.get("a" * 64) is None
+    assert "it is no file of at most 1,073,741,824 bytes" in caplog.text
 
 
 @pytest.mark.parametrize("shape", [(3,), (24, 48), (25, 47), (25, 48, 1), (0, 0)])

@@ -33,21 +33,35 @@ def read_tokenizer(path: Path, vocabulary: int, ends: Sequence[int]) -> Tokenize
     Raises:
         WeightsError: the file cannot be read, is of another text encoder, or knows no words.
     """
+    tokenizer = _opened(path)
+    empty = tokenizer.encode("").ids
+    if empty != list(ends):
+        raise WeightsError(f"the tokenizer {path} makes {empty!r:.60} of an empty text, expected {list(ends)}")
+    check_ids(lambda text: tokenizer.encode(text).ids, vocabulary, str(path))
+    if tokenizer.get_vocab_size() > vocabulary:
+        raise WeightsError(f"the tokenizer {path} has {tokenizer.get_vocab_size()} ids, its text encoder {vocabulary}")
+    return tokenizer
+
+
+def _opened(path: Path) -> Tokenizer:
+    """Return a tokenizer that neither pads nor cuts and has read a text.
+
+    Raises:
+        WeightsError: it cannot be read, or reads nothing.
+    """
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise ValueError(f"it has more than {_MOST_BYTES:,} bytes")
         tokenizer = Tokenizer.from_file(str(path))
         tokenizer.no_padding()
         tokenizer.no_truncation()
-        empty = tokenizer.encode("").ids
-    # it raises plain Exceptions
-    except Exception as error:
-        raise WeightsError(f"cannot read the tokenizer {path}: {one_line(error)}") from error
-    if empty != list(ends):
-        raise WeightsError(f"the tokenizer {path} makes {empty!r:.60} of an empty text, expected {list(ends)}")
-    check_ids(lambda text: tokenizer.encode(text).ids, vocabulary, str(path))
-    if tokenizer.get_vocab_size() > vocabulary:
-        raise WeightsError(f"the tokenizer {path} has {tokenizer.get_vocab_size()} ids, its text encoder {vocabulary}")
+        for text in ("", *TEXTS):
+            tokenizer.encode(text)
+    except BaseException as error:
+        # it raises plain Exceptions, and a panic of its Rust is not even one
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+            raise WeightsError(f"cannot read the tokenizer {path}: {one_line(error)}") from error
+        raise
     return tokenizer
 
 
@@ -67,6 +81,9 @@ def check_files(folder: Path, *, also: Sequence[str] = ()) -> None:
     missing = [name for name in also if not (folder / name).is_file()]
     if missing:
         raise WeightsError(f"the tokenizer in {folder} is not complete; missing: {', '.join(missing)}")
+    # by whatever a library reads it later, it is the same file
+    if (folder / FILES[0][0]).is_file():
+        _opened(folder / FILES[0][0])
 
 
 def check_ids(encode: Callable[[str], Sequence[int]], vocabulary: int, where: str) -> None:
