@@ -27,8 +27,10 @@ from rerank.audio import Audio
 from rerank.batching import OnStep, in_batches
 from rerank.data import Candidate, Prompt, check_whole, is_number
 from rerank.errors import InvalidInput, MissingDependency, WeightsError, one_line
-from rerank.models.hub import Source, files_of, read_json
-from rerank.models.weights import fingerprint
+from rerank.models.config import check_sizes, read_json, shown
+from rerank.models.hub import Source, files_of
+from rerank.models.tokenizer import check_files, check_ids, check_states
+from rerank.models.weights import check_module, fingerprint
 from rerank.protocols import GeneratorInfo, Progress
 
 
@@ -53,6 +55,12 @@ _FILES = (
     "*-of-*.safetensors",
 )
 """Of a component, named so that copies in half precision and pickles of the same weights are not downloaded."""
+
+_CONFIGS = ("config.json", "scheduler_config.json", "preprocessor_config.json")
+"""Of components, as far as sizes are in them."""
+
+_READERS = {"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2"}
+"""Tokenizers of pipelines, each with the component that takes its tokens."""
 
 _MAX_STEPS = 1000
 _MAX_BATCH_SIZE = 1024
@@ -200,7 +208,12 @@ def load(
     folder = source.folder(patterns)
     found = read_json(Source(folder).file("model_index.json")).get("_class_name")
     if found != kind:
-        raise WeightsError(f"{folder} holds a {found} of diffusers; expected a {kind}")
+        raise WeightsError(f"{folder} holds a {shown(found)} of diffusers; expected a {kind}")
+    for part in parts:
+        if part in _READERS:
+            check_files(folder / part, also=["tokenizer_config.json"])
+        for path in files_of(folder / part, _CONFIGS):
+            check_sizes(read_json(path), f"the {part}")
     with _quietly():
         try:
             pipe = pipeline.from_pretrained(
@@ -211,12 +224,14 @@ def load(
                 **dict.fromkeys(unused),
                 **{name: _component(folder / name, one, dtype) for name, one in (classes or {}).items()},
             )
-            _check_whole(pipe)
+            _check_whole(pipe, folder)
+            _check_text(pipe, folder)
             pipe.to(device)
         # what a library raises on files that it cannot use is anybody's
         except Exception as error:
-            why = str(error) if isinstance(error, WeightsError) else one_line(error)
-            raise WeightsError(f"cannot load the {kind} in {folder}: {why}") from error
+            if isinstance(error, WeightsError):
+                raise
+            raise WeightsError(f"cannot load the {kind} in {folder}: {one_line(error)}") from error
     pipe.set_progress_bar_config(disable=True)
     return pipe, f"{fingerprint(files_of(folder, patterns))} diffusers {diffusers.__version__}"
 
@@ -225,11 +240,33 @@ def _component(folder: Path, kind: type[transformers.PreTrainedModel], dtype: to
     return kind.from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
 
 
-def _check_whole(pipe: Any) -> None:
-    """Refuse components of which weights are missing; diffusers leaves these without data and only prints a note."""
+def _check_whole(pipe: Any, folder: Path) -> None:
+    """Refuse components of which weights are missing or no finite numbers.
+
+    diffusers leaves what is missing without data and only prints a note.
+    """
     for name, part in pipe.components.items():
-        if isinstance(part, nn.Module) and any(weight.is_meta for weight in part.parameters()):
-            raise WeightsError(f"weights of its {name} are missing")
+        if isinstance(part, nn.Module):
+            if any(weight.is_meta for weight in part.parameters()):
+                raise WeightsError(f"weights of the {name} in {folder} are missing")
+            check_module(part, files_of(folder / name, _FILES), str(folder / name))
+
+
+@torch.inference_mode()
+def _check_text(pipe: Any, folder: Path) -> None:
+    """Refuse text encoders that are told the same by different words."""
+    for name, encoder in _READERS.items():
+        tokenizer = pipe.components.get(name)
+        if tokenizer is not None:
+            model = pipe.components[encoder]
+            # a CLAP has an encoder of audio too
+            table = getattr(model, "text_model", model).get_input_embeddings()
+
+            def ids(text: str, read: Any = tokenizer) -> list[int]:
+                return list(read(text, verbose=False).input_ids)
+
+            check_ids(ids, table.num_embeddings, str(folder / name))
+            check_states(lambda text, table=table, ids=ids: table(torch.tensor(ids(text))), str(folder / encoder))  # type: ignore[misc]
 
 
 def fitting(text: str, fits: Callable[[str], bool], name: str, part: str) -> str:

@@ -25,22 +25,38 @@ from transformers import T5Config, T5EncoderModel
 
 from rerank.catalogue import generator_info
 from rerank.data import Prompt
-from rerank.errors import WeightsError
+from rerank.errors import WeightsError, one_line
 from rerank.generators.diffusion import Diffusion, check_options
 from rerank.generators.dtypes import name_of, resolve_dtype
 from rerank.generators.ping_pong import ping_pong
 from rerank.models import stable_audio_dit
+from rerank.models.config import DEPTH, HEADS, VOCABULARY, WIDTH, Config, check_sizes, read_json, shown
 from rerank.models.device import resolve_device
-from rerank.models.hub import Source, read_json
+from rerank.models.hub import Source
 from rerank.models.oobleck import PREFIX, OobleckConfig, read_decoder
-from rerank.models.published import read_tokenizer
 from rerank.models.stable_audio_dit import Dit, DitConfig, NumberEmbedding
+from rerank.models.tokenizer import check_states, read_tokenizer
 from rerank.models.weights import fingerprint, load_strictly, read_weights, say_licence
 
 NAME = "stable-audio-open-small"
 REPOSITORY = "stabilityai/stable-audio-open-small"
 TEXT_FILES = ("config.json", "model.safetensors", "tokenizer.json")
 """Of the text encoder."""
+
+_END = 1
+"""Id of the token that T5 has at the end of a text."""
+
+_T5 = {
+    "d_model": WIDTH,
+    "d_ff": WIDTH,
+    "d_kv": WIDTH,
+    "num_layers": DEPTH,
+    "num_heads": HEADS,
+    "vocab_size": VOCABULARY,
+}
+"""Sizes of a text encoder, and the most that each can be."""
+
+_MOST_SAMPLES = 2**26
 
 _DIT = "model.model."
 _SECONDS = "conditioner.conditioners.seconds_total.embedder."
@@ -106,6 +122,7 @@ class StableAudioSmall(Diffusion):
         dit.compute_in(number)
         self._text_model, self._dit = text_model.to(self._device), dit.to(self._device)
         self._seconds, self._decoder = seconds.to(self._device), decoder.to(self._device)
+        check_states(lambda text: self._read(text)[0], str(encoder.place))
         info = replace(
             known,
             sample_rate=config.sample_rate,
@@ -205,32 +222,37 @@ class SmallConfig:
         Raises:
             WeightsError: it lacks something, or is that of another model.
         """
-        try:
-            model = published["model"]
-            diffusion, conditions = model["diffusion"], model["conditioning"]
-            kind = (published["model_type"], diffusion["type"], diffusion.get("diffusion_objective", "v"))
-            if kind != ("diffusion_cond", "dit", "rf_denoiser"):
-                raise WeightsError(f"a model of the kind {kind!r} is not supported; expected that of {NAME}")
-            known = {one["id"]: (one["type"], one["config"]) for one in conditions["configs"]}
-            told = (sorted(known), diffusion["cross_attention_cond_ids"], diffusion["global_cond_ids"])
-            if told != (["prompt", "seconds_total"], ["prompt", "seconds_total"], ["seconds_total"]):
-                raise WeightsError(f"a model that is told {told!r} is not supported; expected what {NAME} is told")
-            (text_kind, text), (seconds_kind, seconds) = known["prompt"], known["seconds_total"]
-            found = cls(
-                dit=DitConfig.of(diffusion["config"]),
-                decoder=OobleckConfig.of(model["pretransform"]),
-                sample_rate=int(published["sample_rate"]),
-                samples=int(published["sample_size"]),
-                text_encoder=str(text["t5_model_name"]),
-                tokens=int(text.get("max_length", 128)),
-                shortest=float(seconds["min_val"]),
-                longest=float(seconds["max_val"]),
-            )
-            widths = {found.dit.token_dim, found.dit.global_dim, conditions["cond_dim"]}
-        except (KeyError, TypeError, ValueError) as error:
-            raise WeightsError(f"a config of {NAME} lacks {error}") from error
-        if (text_kind, seconds_kind) != ("t5", "number") or text.get("project_out") or len(widths) > 1:
-            raise WeightsError(f"a model with the conditions {conditions!r} is not supported; expected those of {NAME}")
+        config = Config(published, NAME)
+        model = config.part("model")
+        diffusion, conditioning = model.part("diffusion"), model.part("conditioning")
+        config.only("model_type", "diffusion_cond")
+        diffusion.only("type", "dit")
+        diffusion.only("diffusion_objective", "rf_denoiser", default="v")
+        diffusion.only("cross_attention_cond_ids", ["prompt", "seconds_total"])
+        diffusion.only("global_cond_ids", ["seconds_total"])
+        listed = conditioning.values.get("configs")
+        conditions = [Config(one, f"a condition of {NAME}") for one in (listed if isinstance(listed, list) else [])]
+        known = {one.text("id"): one for one in conditions}
+        if sorted(known) != ["prompt", "seconds_total"] or len(conditions) > 2:
+            raise WeightsError(f"a model that is told {shown(sorted(known))} is not supported; expected {NAME}")
+        known["prompt"].only("type", "t5")
+        known["seconds_total"].only("type", "number")
+        text, seconds = known["prompt"].part("config"), known["seconds_total"].part("config")
+        text.only("project_out", False, None, default=False)
+        found = cls(
+            dit=DitConfig.of(diffusion.part("config").values),
+            decoder=OobleckConfig.of(model.part("pretransform").values),
+            sample_rate=config.whole("sample_rate", 1000, 384_000),
+            samples=config.whole("sample_size", 1, _MOST_SAMPLES),
+            text_encoder=text.text("t5_model_name"),
+            tokens=text.whole("max_length", 2, 4096, 128),
+            shortest=float(seconds.number("min_val", 0.0, 86_400.0)),
+            longest=float(seconds.number("max_val", 0.0, 86_400.0)),
+        )
+        seconds.check("max_val", found.longest, f"above min_val {found.shortest:g}", found.longest > found.shortest)
+        config.check("sample_size", found.samples, f"a frame of {found.decoder.hop} or more", found.frames > 0)
+        for width in (found.dit.token_dim, found.dit.global_dim):
+            conditioning.only("cond_dim", width)
         if found.decoder.latent_channels != found.dit.channels:
             raise WeightsError(
                 f"latents of {found.dit.channels} channels do not fit a decoder of {found.decoder.latent_channels}"
@@ -263,13 +285,23 @@ def read_text_encoder(source: Source, width: int) -> tuple[Tokenizer, nn.Module]
         WeightsError: a file is missing, broken, cannot be downloaded or does not fit.
     """
     config_file, weights, tokenizer = TEXT_FILES
-    config = T5Config.from_dict(read_json(source.file(config_file)))
-    if config.d_model != width:
-        raise WeightsError(f"the text encoder is {config.d_model} wide, and the model takes text {width} wide")
-    with torch.device("meta"):
-        model: nn.Module = T5EncoderModel(config)
+    described = read_json(source.file(config_file))
+    sizes = Config(described, "the text encoder")
+    sizes.only("model_type", "t5")
+    for name, most in _T5.items():
+        sizes.whole(name, 1, most)
+    check_sizes(described, "the text encoder")
+    if described["d_model"] != width:
+        raise WeightsError(f"the text encoder is {described['d_model']} wide, and the model takes text {width} wide")
+    try:
+        config = T5Config.from_dict(described)
+        with torch.device("meta"):
+            model: nn.Module = T5EncoderModel(config)
+    # what a library raises on settings that it does not take is anybody's
+    except Exception as error:
+        raise WeightsError(f"the config of the text encoder cannot be used: {one_line(error)}") from error
     path = source.file(weights)
     load_strictly(model, read_weights(path), where=str(path), unused=["decoder.*", "lm_head.weight"])
     # one table, which moves to the device once
     model.get_submodule("encoder").embed_tokens = model.shared
-    return read_tokenizer(source.file(tokenizer)), model.eval()
+    return read_tokenizer(source.file(tokenizer), config.vocab_size, [_END]), model.eval()

@@ -667,7 +667,7 @@ def test_weights_that_lack_a_tensor_are_refused(folders: dict[str, Path], tmp_pa
     tensors = load_file(path)
     tensors.popitem()
     save_file(tensors, path, metadata={"format": "pt"})
-    with pytest.raises(WeightsError, match="weights of its transformer are missing"):
+    with pytest.raises(WeightsError, match="weights of the transformer in .* are missing"):
         StableAudioOpen(path=folder, device="cpu")
 
 

@@ -560,7 +560,7 @@ def test_options_are_checked(folders: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"there is no file .*config.json; a MusicGen model is a folder"):
         MusicGen(path=tmp_path, device="cpu")
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(WeightsError, match="holds a model of type bert"):
+    with pytest.raises(WeightsError, match="holds a model of type 'bert'"):
         MusicGen(path=tmp_path, device="cpu")
 
 

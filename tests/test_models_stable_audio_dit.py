@@ -111,13 +111,13 @@ def test_published_settings_give_the_published_sizes() -> None:
         ({"global_cond_type": "adaLN"}, "global_cond_type 'adaLN' is not supported; expected 'prepend'"),
         ({"patch_size": 2}, "patch_size 2 is not supported; expected 1"),
         ({"project_global_cond": False}, "project_global_cond False"),
-        ({"conformer": True}, "the setting conformer is not supported"),
+        ({"conformer": True}, "the setting 'conformer' is not supported"),
         ({"attn_kwargs": {"qk_norm": "l2"}}, "attn_kwargs .*l2.* is not supported"),
         ({"attn_kwargs": {"qk_norm": "ln", "differential": True}}, "differential"),
         ({"num_heads": 48}, "48 heads, tokens 1024 and text 1024 wide is not supported"),
         ({"num_heads": 64}, "64 heads"),
         ({"project_cond_tokens": False}, "8 heads, tokens 1024 and text 768 wide is not supported"),
-        ({"depth": None}, "lacks"),
+        ({"depth": None}, "depth of a DiT must be a whole number from 1 to 256, got None"),
     ],
 )
 def test_other_transformers_are_refused_in_one_line(change: dict[str, Any], message: str) -> None:
@@ -190,7 +190,7 @@ def test_decoder_takes_exactly_its_weights(change: str) -> None:
         (("config", "bottleneck", "type"), "rvq", "rvq"),
         (("config", "decoder", "config", "final_tanh"), True, "final_tanh"),
         (("config", "decoder", "config", "strides"), [2, 4], "strides"),
-        (("config", "decoder", "config"), {}, "lacks 'latent_dim'"),
+        (("config", "decoder", "config"), {}, "lacks 'config.decoder.config.use_snake'"),
     ],
 )
 def test_other_autoencoders_are_refused(path: tuple[str, ...], value: object, message: str) -> None:

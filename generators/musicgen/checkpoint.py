@@ -23,8 +23,10 @@ from rerank.errors import WeightsError, one_line
 from rerank.generators.musicgen.codec import Codec
 from rerank.generators.musicgen.engine import Engine, Side
 from rerank.generators.musicgen.melody import melody_of, no_melody
-from rerank.models.hub import Source, files_of, read_json
-from rerank.models.weights import fingerprint
+from rerank.models.config import VOCABULARY, Config, check_sizes, read_json, shown
+from rerank.models.hub import Source, files_of
+from rerank.models.tokenizer import check_files, check_ids, check_states
+from rerank.models.weights import check_module, fingerprint
 
 FILES = ("*.json", "*.safetensors", "spiece.model")
 """Of a repository; the pickles beside them are not fetched."""
@@ -55,9 +57,8 @@ class Checkpoint:
 
     def __init__(self, source: Source, dtype: torch.dtype, device: torch.device) -> None:
         folder = source.folder(FILES)
-        kind = str(read_json(_present(folder / "config.json")).get("model_type"))
-        if kind not in _CLASSES:
-            raise WeightsError(f"{folder} holds a model of type {kind}; expected one of: {', '.join(_CLASSES)}")
+        kind = _kind(read_json(_present(folder / "config.json")), folder)
+        check_files(folder)
         try:
             with quiet():
                 model, loaded = _CLASSES[kind].from_pretrained(
@@ -76,6 +77,7 @@ class Checkpoint:
         if missing or loaded["mismatched_keys"]:
             wrong = ", ".join(str(key) for key in [*missing, *loaded["mismatched_keys"]][:3])
             raise WeightsError(f"weights of the MusicGen model in {folder} are missing or do not fit it: {wrong}")
+        check_module(model, files_of(folder, ["*.safetensors"]), str(folder))
         self.version = fingerprint(files_of(folder, FILES))
         self._config, self.follows_melody, self.device = model.config, kind == "musicgen_melody", device
         self._text_encoder = model.text_encoder.to(device, torch.float32).eval()
@@ -83,6 +85,9 @@ class Checkpoint:
         self._melody_out = getattr(model, "audio_enc_to_dec_proj", torch.nn.Identity()).to(device)
         self.channels = int(model.config.decoder.audio_channels)
         self.codec = Codec(model.audio_encoder, self.channels, device)
+        vocabulary = int(model.config.text_encoder.vocab_size)
+        check_ids(lambda text: self._tokenizer(text, verbose=False).input_ids, vocabulary, f"in {folder}")
+        check_states(self._read_text, str(folder))
         self.engine = Engine(model.decoder, dtype, device)
 
     def side(self, text: str, reference: Audio | None = None) -> Side:
@@ -131,6 +136,29 @@ class Checkpoint:
         repeated = melody.repeat(math.ceil(length / len(melody)), 1)[:length]
         parts: list[Tensor] = [self._melody_out(repeated.to(self.device))]
         return torch.cat(parts if states is None else [*parts, states])
+
+
+def _kind(config: dict[str, Any], folder: Path) -> str:
+    """Return the type of a MusicGen model.
+
+    Raises:
+        WeightsError: it is none, or has sizes that none can have.
+    """
+    kind = config.get("model_type")
+    if not isinstance(kind, str) or kind not in _CLASSES:
+        raise WeightsError(f"{folder} holds a model of type {shown(kind)}; expected one of: {', '.join(_CLASSES)}")
+    check_sizes(config, "a MusicGen model")
+    whole = Config(config, "a MusicGen model")
+    decoder = whole.part("decoder")
+    channels = decoder.whole("audio_channels", 1, 2, 1)
+    decoder.whole("num_codebooks", channels, 64, 4)
+    # what fills the columns follows the codes, of which the codec knows as many
+    codes = decoder.whole("vocab_size", 1, VOCABULARY, 2048)
+    decoder.only("pad_token_id", codes, default=2048)
+    whole.part("audio_encoder").only("codebook_size", codes, default=1024)
+    whole.whole("num_chroma", 1, 128, 12)
+    whole.whole("chroma_length", 1, 10_000, 235)
+    return kind
 
 
 def _present(path: Path) -> Path:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from rerank.errors import WeightsError
+from rerank.models.config import DEPTH, HEADS, WIDTH, Config, shown
 from rerank.models.downsample import build_downsampler
 from rerank.models.transformer import DecoderLayer, Tokens, Transformer, concatenate
 
@@ -78,65 +79,54 @@ class CmiConfig:
         Raises:
             WeightsError: it asks for something that `RewardModel` is not.
         """
-        settings = settings_of(published)
-        encoder = settings.get("text_encoder") or {}
+        settings = Config(settings_of(published), "a reward model")
+        values = settings.values
+        encoder = values.get("text_encoder") or {}
         encoder = encoder.get("name") if isinstance(encoder, Mapping) else encoder
-        if settings.get("name") == "sanity" or _mapping(settings, "text_lora_config").get("use_lora"):
+        if values.get("name") == "sanity" or _part(settings, "text_lora_config").values.get("use_lora"):
             raise WeightsError("a reward model with name 'sanity' or with text_lora_config.use_lora is not supported")
-        fixed = {"sr": 24000, "output_dim": len(AXES), "category_embeddings": None}
-        for name, supported in fixed.items():
-            if settings.get(name, supported) != supported:
-                raise WeightsError(
-                    f"a reward model with {name} {settings[name]!r} is not supported; expected {supported}"
-                )
+        settings.only("sr", 24000, default=24000)
+        settings.only("output_dim", len(AXES), default=len(AXES))
+        settings.only("category_embeddings", None, default=None)
         if encoder not in (None, "muqmulan"):
-            raise WeightsError(f"a reward model with text_encoder {encoder!r} is not supported; expected 'muqmulan'")
-        mode = settings.get("attention_mode", "SA")
-        if mode not in ("SA", "CA"):
-            raise WeightsError(f"a reward model with attention_mode {mode!r} is not supported; expected 'SA' or 'CA'")
+            raise WeightsError(
+                f"a reward model with text_encoder {shown(encoder)} is not supported; expected 'muqmulan'"
+            )
         return cls(
-            dim=_whole(settings, "dim", 768),
-            heads=_whole(settings, "heads", 8),
-            dim_head=_whole(settings, "dim_head", 64),
-            ff_mult=_whole(settings, "ff_mult", 4),
-            prompt_tf_depth=_whole(settings, "prompt_tf_depth", 1),
-            joint_tf_depth=_whole(settings, "joint_tf_depth", 4),
-            attention_mode=mode,
-            mlp_dim=_whole(settings, "mlp_dim", 512),
-            reads_lyrics=settings.get("mode", "concat_text_late") != "text_only",
-            downsamplers=_downsamplers(_mapping(settings, "downsample")),
+            dim=settings.whole("dim", 1, WIDTH, 768),
+            heads=settings.whole("heads", 1, HEADS, 8),
+            dim_head=settings.whole("dim_head", 1, WIDTH, 64),
+            ff_mult=settings.whole("ff_mult", 1, 64, 4),
+            prompt_tf_depth=settings.whole("prompt_tf_depth", 0, DEPTH, 1),
+            joint_tf_depth=settings.whole("joint_tf_depth", 0, DEPTH, 4),
+            attention_mode=settings.only("attention_mode", "SA", "CA", default="SA"),
+            mlp_dim=settings.whole("mlp_dim", 1, WIDTH, 512),
+            reads_lyrics=values.get("mode", "concat_text_late") != "text_only",
+            downsamplers=_downsamplers(_part(settings, "downsample")),
         )
 
 
 def settings_of(published: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a published `config.yaml`, which stand at its top or under "model"."""
-    return {**published, **_mapping(published, "model")}
+    return {**published, **_part(Config(published, "a reward model"), "model").values}
 
 
-def _mapping(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = settings.get(name) or {}
-    if not isinstance(found, Mapping):
-        raise WeightsError(f"{name} of a reward model must be names with values, got {found!r}")
-    return found
+def _part(settings: Config, name: str) -> Config:
+    """Return a part that may be missing or empty."""
+    return settings.part(name) if settings.values.get(name) else Config({}, settings.of)
 
 
-def _whole(settings: Mapping[str, Any], name: str, default: int) -> int:
-    found = settings.get(name, default)
-    if not isinstance(found, int) or isinstance(found, bool) or found < 0:
-        raise WeightsError(f"{name} of a reward model must be a whole number, got {found!r}")
-    return found
-
-
-def _downsamplers(published: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def _downsamplers(published: Config) -> dict[str, Mapping[str, Any]]:
     """Return the settings of each role's downsampler."""
-    configs = _mapping(published, "configs")
+    configs = _part(published, "configs").values
     if not configs:
         return {}
-    candidate, text = published.get("eval", "none"), published.get("text", "none")
-    names = {"text": text, "lyrics": text, "reference": published.get("ref") or candidate, "candidate": candidate}
+    values = published.values
+    candidate, text = values.get("eval", "none"), values.get("text", "none")
+    names = {"text": text, "lyrics": text, "reference": values.get("ref") or candidate, "candidate": candidate}
     for name in names.values():
         if not isinstance(name, str) or name not in configs:
-            raise WeightsError(f"a reward model has no downsampler {name!r}; its configs are: {', '.join(configs)}")
+            raise WeightsError(f"a reward model has no downsampler {shown(name)}; its configs are: {shown([*configs])}")
     return {role: configs[name] for role, name in names.items()}
 
 

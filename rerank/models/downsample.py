@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rerank.errors import WeightsError
+from rerank.models.config import shown
 from rerank.models.transformer import Tokens
 
 STRIDES = {
@@ -69,21 +70,21 @@ def build_downsampler(settings: Mapping[str, Any], dim: int) -> nn.Module:
         WeightsError: the kind or an option is not known, or an option has a value that it cannot have.
     """
     if not isinstance(settings, Mapping):
-        raise WeightsError(f"the settings of a downsampler are names with values, got {settings!r}")
+        raise WeightsError(f"the settings of a downsampler are names with values, got {shown(settings)}")
     name = settings.get("kind", "none")
     kind = _BY_NAME.get(name.lower()) if isinstance(name, str) else None
     if kind is None:
-        raise WeightsError(f"there is no downsampler of kind {name!r}; known kinds: {', '.join(_BY_NAME)}")
+        raise WeightsError(f"there is no downsampler of kind {shown(name)}; known kinds: {', '.join(_BY_NAME)}")
     options = {option: value for option, value in settings.items() if option not in ("kind", "dim")}
     known = kind.options + kind.ignored
     for option, value in options.items():
         if option not in known:
             raise WeightsError(
-                f"a downsampler of kind {name!r} has no option {option!r}; known options: {', '.join(known)}"
+                f"a downsampler of kind {name!r} has no option {shown(option)}; known options: {', '.join(known)}"
             )
         expected, fits = _OPTIONS[option]
         if not fits(value):
-            raise WeightsError(f"{option} of a downsampler of kind {name!r} must be {expected}, got {value!r}")
+            raise WeightsError(f"{option} of a downsampler of kind {name!r} must be {expected}, got {shown(value)}")
     return kind.make(dim, **{option: value for option, value in options.items() if option in kind.options})
 
 
@@ -277,20 +278,23 @@ def _check_repeated(module: nn.Module, state_dict: Mapping[str, Tensor], prefix:
 
 
 def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MOST
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
+_MOST = 1024
+"""Of tokens that become one, of convolutions one after another, and of places of a kernel."""
+
 _OPTIONS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "factor": ("a whole number from 1", _is_whole),
-    "stage": ("a whole number from 1", _is_whole),
-    "mlp_ratio": ("a number above 0", lambda value: _is_number(value) and value > 0),
+    "factor": (f"a whole number from 1 to {_MOST:,}", _is_whole),
+    "stage": (f"a whole number from 1 to {_MOST:,}", _is_whole),
+    "mlp_ratio": ("a number above 0, up to 64", lambda value: _is_number(value) and 0 < value <= 64),
     "pre_mlp": ("true or false", lambda value: isinstance(value, bool)),
     "dropout": ("a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= 1),
-    "kernel_size": ("an odd whole number", lambda value: _is_whole(value) and value % 2 == 1),
+    "kernel_size": (f"an odd whole number up to {_MOST:,}", lambda value: _is_whole(value) and value % 2 == 1),
     "use_layernorm": ("true or false", lambda value: isinstance(value, bool)),
 }
 """What values an option can have: in words, and whether one is such."""

@@ -2,13 +2,11 @@
 
 import contextlib
 import errno
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from huggingface_hub import (
     HfApi,
     constants,
@@ -186,35 +184,3 @@ def _is_timeout(error: Exception) -> bool:
 def files_of(folder: Path, patterns: Sequence[str]) -> list[Path]:
     """Return the files of a folder that patterns name, as the shell takes them, in alphabetical order."""
     return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file.
-
-    Raises:
-        WeightsError: it cannot be read or holds something else.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"cannot read {path}: {one_line(error)}") from error
-    return _mapping(found, path)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the mapping in a YAML file, of plain values only.
-
-    Raises:
-        WeightsError: it cannot be read or holds something else.
-    """
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise WeightsError(f"cannot read {path}: {one_line(error)}") from error
-    return _mapping(found, path)
-
-
-def _mapping(found: Any, path: Path) -> dict[str, Any]:
-    if not isinstance(found, dict):
-        raise WeightsError(f"{path} holds a {type(found).__name__}; expected names with values")
-    return found

@@ -4,13 +4,16 @@
 """
 
 import math
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from rerank.errors import WeightsError
 from rerank.models.cmi import CmiConfig, RewardModel
+from rerank.models.config import DEPTH, HEADS, WIDTH, Config, shown
 from rerank.models.mel import LogMel
 from rerank.models.transformer import Tokens, Transformer, positions
 from rerank.models.vocabulary import Vocabulary, split_words, word_ngrams
@@ -213,6 +216,22 @@ class MiniConfig:
     joint_tf_depth: int = 2
     mlp_dim: int = 192
     dropout: float = 0.0
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> "MiniConfig":
+        """Return the sizes that a stored `config.json` says, which are those of `asdict`.
+
+        Raises:
+            WeightsError: it lacks one, has another, or one that it cannot have.
+        """
+        config, most = Config(stored, "a small reward model"), {"heads": HEADS, "ff_mult": 64}
+        names = [one.name for one in fields(cls) if one.name != "dropout"]
+        unknown = stored.keys() - {*names, "dropout"}
+        if unknown:
+            raise WeightsError(f"a small reward model with the setting {shown(min(unknown))} is not supported")
+        depths = {name: config.whole(name, 0, DEPTH) for name in names if name.endswith("depth")}
+        sizes = {name: config.whole(name, 1, most.get(name, WIDTH)) for name in names if name not in depths}
+        return cls(**depths, **sizes, dropout=config.number("dropout", 0.0, 1.0))
 
 
 def build_mini(vocabulary: Vocabulary, config: MiniConfig = MiniConfig()) -> RewardModel:

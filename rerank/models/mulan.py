@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from rerank.errors import WeightsError
+from rerank.models.config import DEPTH, HEADS, WIDTH, Config
 from rerank.models.muq import Muq, MuqConfig
 from rerank.models.transformer import Tokens, Transformer
 from rerank.models.xlm_roberta import PADDING, XlmRoberta, XlmRobertaConfig
@@ -40,6 +41,17 @@ class TransformerSizes:
     heads: int = 8
     dim_head: int = 64
     ff_mult: int = 4
+
+    @classmethod
+    def of(cls, config: Config) -> "TransformerSizes":
+        """Return the sizes that a part of the published `config.json` says."""
+        return cls(
+            dim=config.whole("dim", 1, WIDTH),
+            depth=config.whole("tf_depth", 0, DEPTH),
+            heads=config.whole("heads", 1, HEADS),
+            dim_head=config.whole("dim_head", 1, WIDTH),
+            ff_mult=config.whole("ff_mult", 1, 64),
+        )
 
     def build(self) -> Transformer:
         """Return the transformer with fresh weights."""
@@ -73,37 +85,22 @@ class MulanConfig:
             WeightsError: they lack one, or ask for something that these classes are not.
         """
         muq_config, text_config = MuqConfig.of(muq), XlmRobertaConfig.of(text)
-        try:
-            sizes = {
-                part: TransformerSizes(
-                    dim=mulan[part]["dim"],
-                    depth=mulan[part]["tf_depth"],
-                    heads=mulan[part]["heads"],
-                    dim_head=mulan[part]["dim_head"],
-                    ff_mult=mulan[part]["ff_mult"],
-                )
-                for part in ("audio_transformer", "text_transformer")
-            }
-            if mulan["mulan"]["sr"] != 24000:
-                raise WeightsError(f"MuQ-MuLan at {mulan['mulan']['sr']} Hz is not supported; expected 24000")
-            if mulan["audio_model"]["model_dim"] != muq_config.dim or mulan["text_model"]["model_dim"] is not None:
-                raise WeightsError(
-                    "MuQ-MuLan is supported with the model_dim of its MuQ for audio and null for text; got "
-                    f"{mulan['audio_model']['model_dim']} and {mulan['text_model']['model_dim']}"
-                )
-            if sizes["text_transformer"].dim != text_config.dim:
-                raise WeightsError(
-                    f"the text transformer is {sizes['text_transformer'].dim} wide and its encoder {text_config.dim}"
-                )
-            return cls(
-                muq=muq_config,
-                text=text_config,
-                dim_latent=mulan["mulan"]["dim_latent"],
-                clip_duration=mulan["mulan"]["clip_secs"],
-                **sizes,
-            )
-        except (KeyError, TypeError) as error:
-            raise WeightsError(f"a config of MuQ-MuLan lacks {error}") from error
+        config = Config(mulan, "MuQ-MuLan")
+        both, audio = config.part("mulan"), TransformerSizes.of(config.part("audio_transformer"))
+        words = TransformerSizes.of(config.part("text_transformer"))
+        both.only("sr", 24000)
+        config.part("audio_model").only("model_dim", muq_config.dim)
+        config.part("text_model").only("model_dim", None)
+        if words.dim != text_config.dim:
+            raise WeightsError(f"the text transformer is {words.dim} wide and its encoder {text_config.dim}")
+        return cls(
+            muq=muq_config,
+            text=text_config,
+            audio_transformer=audio,
+            text_transformer=words,
+            dim_latent=both.whole("dim_latent", 1, WIDTH),
+            clip_duration=both.number("clip_secs", 0.1, 600.0),
+        )
 
 
 class MulanAudioTower(nn.Module):

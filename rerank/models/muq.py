@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from rerank.errors import WeightsError
+from rerank.models.config import DEPTH, HEADS, WIDTH, Config
 from rerank.models.conformer import Conformer, ConformerLayer
 from rerank.models.mel import MUSIC_MEAN, MUSIC_STD, LogMel
 
@@ -71,37 +71,31 @@ class MuqConfig:
         Raises:
             WeightsError: it lacks one, or asks for something that this class is not.
         """
-        try:
-            conformer = published["w2v2_config"]
-            expected = {
-                "hidden_act": ("swish", "silu"),
-                "position_embeddings_type": ("rotary",),
-                "layer_norm_eps": (1e-5,),
-            }
-            for name, known in expected.items():
-                if conformer[name] not in known:
-                    raise WeightsError(f"MuQ with {name} {conformer[name]!r} is not supported; expected {known[0]!r}")
-            if published["features"] != ["melspec_2048"] or published["hop_length"] != 240:
-                raise WeightsError("MuQ is supported with the feature melspec_2048 at a hop of 240 samples only")
-            if published["label_rate"] not in (25, 50):
-                raise WeightsError(
-                    f"MuQ with label_rate {published['label_rate']!r} is not supported; expected 25 or 50"
-                )
-            return cls(
-                dim=published["encoder_dim"],
-                depth=published["encoder_depth"],
-                heads=conformer["num_attention_heads"],
-                hidden=conformer["intermediate_size"],
-                kernel=conformer["conv_depthwise_kernel_size"],
-                base=conformer["rotary_embedding_base"],
-                channels=published["conv_dim"],
-                bands=published["n_mels"],
-                token_rate=published["label_rate"],
-                mean=published["stat"]["melspec_2048_mean"],
-                std=published["stat"]["melspec_2048_std"],
-            )
-        except (KeyError, TypeError) as error:
-            raise WeightsError(f"a config of MuQ lacks {error}") from error
+        config = Config(published, "MuQ")
+        conformer, stat = config.part("w2v2_config"), config.part("stat")
+        conformer.only("hidden_act", "swish", "silu")
+        conformer.only("position_embeddings_type", "rotary")
+        conformer.only("layer_norm_eps", 1e-5)
+        config.only("features", ["melspec_2048"])
+        config.only("hop_length", 240)
+        kernel = conformer.whole("conv_depthwise_kernel_size", 1, 1023)
+        conformer.check("conv_depthwise_kernel_size", kernel, "odd", kernel % 2 == 1)
+        dim, heads = config.whole("encoder_dim", 1, WIDTH), conformer.whole("num_attention_heads", 1, HEADS)
+        # each head has pairs of values that turn
+        conformer.check("num_attention_heads", heads, f"a part of encoder_dim {dim} by twos", dim % (2 * heads) == 0)
+        return cls(
+            dim=dim,
+            depth=config.whole("encoder_depth", 0, DEPTH),
+            heads=heads,
+            hidden=conformer.whole("intermediate_size", 1, WIDTH),
+            kernel=kernel,
+            base=conformer.number("rotary_embedding_base", 1.0, 1e9),
+            channels=config.whole("conv_dim", 1, WIDTH),
+            bands=config.only("n_mels", 128),
+            token_rate=config.only("label_rate", 25, 50),
+            mean=stat.number("melspec_2048_mean", -1000.0, 1000.0),
+            std=stat.number("melspec_2048_std", 1e-3, 1000.0),
+        )
 
 
 class ConvolutionBlock(nn.Module):
@@ -198,6 +192,13 @@ class Muq(nn.Module):
         self.config = config
         self.mel = LogMel(SAMPLE_RATE, mean=config.mean, std=config.std)
         self.model = MuqEncoder(config)
+
+    def shape(self, samples: int) -> tuple[int, int]:
+        """Return tokens and width of what comes out for so many samples."""
+        frames = samples // self.mel.hop
+        for stride in (2, 2 if self.config.token_rate == 25 else 1):
+            frames = -(-frames // stride)
+        return frames, self.config.dim
 
     def hidden_states(self, waveform: Tensor) -> list[Tensor]:
         """Return depth + 1 states: of the stem (0), of each layer but the last (1 and up), and of the last after a norm.

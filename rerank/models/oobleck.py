@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from rerank.errors import MissingDependency, WeightsError
+from rerank.models.config import WIDTH, Config, shown
 from rerank.models.weights import load_strictly
 
 PREFIX = "pretransform.model.decoder."
@@ -29,6 +30,9 @@ PREFIX = "pretransform.model.decoder."
 _UNIT = ("snake1", "conv1", "snake2", "conv2")
 _BLOCK = ("snake1", "conv_t1", "res_unit1", "res_unit2", "res_unit3")
 """Names in diffusers of what stable-audio-tools numbers, within a residual unit and within a block."""
+
+_SIZES = {"latent_dim", "out_channels", "channels", "c_mults", "strides", "use_snake", "final_tanh"}
+_MOST_BLOCKS = 16
 
 _KERNEL = 7
 _DILATIONS = (1, 3, 9)
@@ -73,24 +77,27 @@ class OobleckConfig:
         Raises:
             WeightsError: it lacks one, or asks for something that the decoder is not.
         """
-        try:
-            config = published["config"]
-            decoder = config["decoder"]
-            sizes = dict(decoder["config"])
-            kind = (published["type"], decoder["type"], config["bottleneck"]["type"], published.get("scale", 1.0))
-            found = cls(
-                latent_channels=sizes.pop("latent_dim"),
-                channels=sizes.pop("out_channels"),
-                width=sizes.pop("channels"),
-                multiples=tuple(sizes.pop("c_mults")),
-                strides=tuple(sizes.pop("strides")),
-            )
-        except (KeyError, TypeError) as error:
-            raise WeightsError(f"a config of an autoencoder lacks {error}") from error
-        if kind != ("autoencoder", "oobleck", "vae", 1.0):
-            raise WeightsError(f"an autoencoder of the kind {kind!r} is not supported; expected a plain Oobleck")
-        if sizes != {"use_snake": True, "final_tanh": False} or len(found.multiples) != len(found.strides):
-            raise WeightsError(f"an Oobleck decoder with {decoder['config']!r} is not supported")
+        whole = Config(published, "an autoencoder")
+        config = whole.part("config")
+        decoder = config.part("decoder")
+        sizes = decoder.part("config")
+        whole.only("type", "autoencoder")
+        whole.only("scale", 1.0, 1, default=1.0)
+        decoder.only("type", "oobleck")
+        config.part("bottleneck").only("type", "vae")
+        sizes.only("use_snake", True)
+        sizes.only("final_tanh", False)
+        found = cls(
+            latent_channels=sizes.whole("latent_dim", 1, WIDTH),
+            channels=sizes.whole("out_channels", 1, 64),
+            width=sizes.whole("channels", 1, WIDTH),
+            multiples=sizes.wholes("c_mults", 1, 1024, _MOST_BLOCKS),
+            strides=sizes.wholes("strides", 1, 64, _MOST_BLOCKS),
+        )
+        for name in sizes.values.keys() - _SIZES:
+            raise WeightsError(f"an Oobleck decoder with the setting {shown(name)} is not supported")
+        blocks = len(found.multiples)
+        sizes.check("strides", list(found.strides), f"{blocks} as c_mults are", len(found.strides) == blocks)
         return found
 
 

@@ -4,22 +4,23 @@ Each is checked weight by weight and fused for inference. Beside its checkpoint 
 models that it was built from: a `config.json` each, and the tokenizer.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from tokenizers import Tokenizer
 
-from rerank.errors import WeightsError, one_line
+from rerank.errors import WeightsError
 from rerank.models.cmi import UNUSED as CMI_UNUSED
 from rerank.models.cmi import CmiConfig, RewardModel, settings_of
-from rerank.models.hub import Source, read_json, read_yaml
+from rerank.models.config import Config, read_json, read_yaml
+from rerank.models.hub import Source
 from rerank.models.mulan import UNUSED as MULAN_UNUSED
 from rerank.models.mulan import Mulan, MulanAudioTower, MulanConfig, MulanTextTower
 from rerank.models.muq import UNUSED as MUQ_UNUSED
 from rerank.models.muq import Muq, MuqConfig
+from rerank.models.tokenizer import check_states, read_tokenizer
 from rerank.models.weights import load_strictly, read_weights
+from rerank.models.xlm_roberta import END, START
 
 MUQ, MULAN, CMI_RM = "OpenMuQ/MuQ-large-msd-iter", "OpenMuQ/MuQ-MuLan-large", "HaiwenXia/CMI-RM"
 """Repositories on the Hugging Face hub. All weights are CC BY-NC 4.0: not for commercial use."""
@@ -76,6 +77,7 @@ def read_mulan(source: Source = MULAN_SOURCE, fuse: bool = True) -> tuple[Mulan,
         unused=[f"mulan.{name}" for name in unused],
     )
     model.eval()
+    check_states(lambda text: model.text([text]).values[0], str(path))
     if fuse:
         model.audio.model.fuse()
     return model, path
@@ -100,6 +102,7 @@ def read_cmi_rm(source: Source = CMI_RM_SOURCE, fuse: bool = True) -> tuple[Rewa
     load_strictly(model, read_weights(path), where=str(path), unused=unused)
     audio = model.audio_module
     assert isinstance(audio, MulanAudioTower)
+    check_states(lambda text: model.encode_text([text]).values[0], str(path))
     if fuse:
         audio.model.fuse()
     return model, path
@@ -114,7 +117,8 @@ def build_cmi_rm(source: Source) -> RewardModel:
     path = source.file("config.yaml")
     published = read_yaml(path)
     config = CmiConfig.of(published)
-    name = str(settings_of(published).get("model_name", MULAN))
+    settings = settings_of(published)
+    name = Config(settings, str(path)).text("model_name") if "model_name" in settings else MULAN
     mulan, tokenizer = read_mulan_config(Source.named(name, path))
     for part in (mulan.audio_transformer, mulan.text_transformer):
         if part.dim != config.dim:
@@ -131,29 +135,7 @@ def read_mulan_config(source: Source) -> tuple[MulanConfig, Tokenizer]:
     """
     path = source.file("config.json")
     mulan = read_json(path)
-    muq, text = (Source.named(_encoder_name(mulan, part, path), path) for part in ("audio_model", "text_model"))
+    names = (Config(mulan, str(path)).part(part).text("name") for part in ("audio_model", "text_model"))
+    muq, text = (Source.named(name, path) for name in names)
     config = MulanConfig.of(mulan, read_json(muq.file("config.json")), read_json(text.file("config.json")))
-    return config, read_tokenizer(text.file("tokenizer.json"))
-
-
-def _encoder_name(mulan: Mapping[str, Any], part: str, path: Path) -> str:
-    try:
-        return str(mulan[part]["name"])
-    except (KeyError, TypeError) as error:
-        raise WeightsError(f"{path} lacks the name of its {part}") from error
-
-
-def read_tokenizer(path: Path) -> Tokenizer:
-    """Return a tokenizer that neither pads nor cuts.
-
-    Raises:
-        WeightsError: the file cannot be read.
-    """
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    # it raises plain Exceptions
-    except Exception as error:
-        raise WeightsError(f"cannot read the tokenizer {path}: {one_line(error)}") from error
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer
+    return config, read_tokenizer(text.file("tokenizer.json"), config.text.vocabulary, (START, END))

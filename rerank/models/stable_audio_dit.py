@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rerank.errors import WeightsError
+from rerank.models.config import DEPTH, HEADS, WIDTH, Config, shown
 
 UNUSED = ("transformer.rotary_pos_emb.inv_freq",)
 """Weights of a checkpoint, relative to `Dit`, that are a formula."""
@@ -97,19 +98,16 @@ class DitConfig:
         Raises:
             WeightsError: it lacks one, or asks for something that this class is not.
         """
-        for name, value in published.items():
-            if name in _ONLY and value != _ONLY[name]:
-                raise WeightsError(f"a DiT with {name} {value!r} is not supported; expected {_ONLY[name]!r}")
-            if name not in {*_SIZES, *_ONLY, "project_cond_tokens", "attn_kwargs"}:
-                raise WeightsError(f"a DiT with the setting {name} is not supported")
-        attention = published.get("attn_kwargs", {})
-        if attention not in ({}, {"qk_norm": "none"}, {"qk_norm": "ln"}):
-            raise WeightsError(f"a DiT with attn_kwargs {attention!r} is not supported; expected {{'qk_norm': 'ln'}}")
-        try:
-            sizes = {ours: int(published[theirs]) for theirs, ours in _SIZES.items()}
-        except (KeyError, TypeError, ValueError) as error:
-            raise WeightsError(f"a config of a DiT lacks {error}") from error
-        projected, normed = bool(published.get("project_cond_tokens", True)), attention == {"qk_norm": "ln"}
+        config = Config(published, "a DiT")
+        for name in published:
+            if name in _ONLY:
+                config.only(name, _ONLY[name])
+            elif name not in {*_SIZES, *_ONLY, "project_cond_tokens", "attn_kwargs"}:
+                raise WeightsError(f"a DiT with the setting {shown(name)} is not supported")
+        attention = config.only("attn_kwargs", {"qk_norm": "ln"}, {"qk_norm": "none"}, {}, default={})
+        most = {"depth": DEPTH, "heads": HEADS}
+        sizes = {ours: config.whole(theirs, 1, most.get(ours, WIDTH)) for theirs, ours in _SIZES.items()}
+        projected, normed = config.flag("project_cond_tokens", True), attention == {"qk_norm": "ln"}
         return cls(project_tokens=projected, norm_heads=normed, **sizes)
 
 

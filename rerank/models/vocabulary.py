@@ -61,6 +61,18 @@ class Vocabulary:
 
     @classmethod
     def from_json(cls, document: str) -> "Vocabulary":
-        """Return the vocabulary that `to_json` wrote."""
+        """Return the vocabulary that `to_json` wrote.
+
+        Raises:
+            ValueError: the document is something else, or says something twice, or knows no words.
+        """
         content = json.loads(document)
-        return cls(list(content["words"]), list(content["ngrams"]))
+        if not isinstance(content, dict) or content.keys() != {"words", "ngrams"}:
+            raise ValueError("a vocabulary has words and ngrams")
+        for name, listed in content.items():
+            texts = isinstance(listed, list) and all(isinstance(one, str) and one for one in listed)
+            if not texts or len(set(listed)) < len(listed):
+                raise ValueError(f"{name} of a vocabulary must be texts, each once")
+        if not content["words"] and not content["ngrams"]:
+            raise ValueError("a vocabulary without words and n-grams tells no texts apart")
+        return cls(**content)

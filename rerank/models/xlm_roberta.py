@@ -14,11 +14,11 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rerank.errors import WeightsError
+from rerank.models.config import DEPTH, HEADS, HIGHEST_EPSILON, VOCABULARY, WIDTH, Config
 from rerank.models.transformer import masked_bias, split_heads
 
-PADDING = 1
-"""Id of the padding token."""
+START, PADDING, END = 0, 1, 2
+"""Ids of the tokens at the start of a text, in place of none, and at its end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,24 +50,23 @@ class XlmRobertaConfig:
         Raises:
             WeightsError: it lacks one, or asks for something that this class is not.
         """
-        expected = {"model_type": "xlm-roberta", "hidden_act": "gelu", "pad_token_id": PADDING, "type_vocab_size": 1}
-        for name, known in expected.items():
-            if published.get(name) != known:
-                raise WeightsError(
-                    f"a text encoder with {name} {published.get(name)!r} is not supported: expected {known!r}"
-                )
-        try:
-            return cls(
-                vocabulary=published["vocab_size"],
-                dim=published["hidden_size"],
-                depth=published["num_hidden_layers"],
-                heads=published["num_attention_heads"],
-                hidden=published["intermediate_size"],
-                positions=published["max_position_embeddings"],
-                epsilon=published["layer_norm_eps"],
-            )
-        except KeyError as error:
-            raise WeightsError(f"the config of a text encoder lacks {error}") from error
+        config = Config(published, "a text encoder")
+        config.only("model_type", "xlm-roberta", default=None)
+        config.only("hidden_act", "gelu", default=None)
+        config.only("pad_token_id", PADDING, default=None)
+        config.only("type_vocab_size", 1, default=None)
+        dim, heads = config.whole("hidden_size", 1, WIDTH), config.whole("num_attention_heads", 1, HEADS)
+        config.check("num_attention_heads", heads, f"a part of hidden_size {dim}", dim % heads == 0)
+        return cls(
+            vocabulary=config.whole("vocab_size", END + 1, VOCABULARY),
+            dim=dim,
+            depth=config.whole("num_hidden_layers", 0, DEPTH),
+            heads=heads,
+            hidden=config.whole("intermediate_size", 1, WIDTH),
+            # two are for padding, and a text has a start and an end
+            positions=config.whole("max_position_embeddings", 4, WIDTH),
+            epsilon=config.number("layer_norm_eps", 0.0, HIGHEST_EPSILON),
+        )
 
 
 class _Embeddings(nn.Module):

@@ -44,6 +44,9 @@ _OLDER_NAME = re.compile(r"(?:[0-9a-f]{64}\.safetensors|\.[0-9a-f]{64}\.safetens
 _LONGEST_HEADER = 1024**2
 """Bytes of a header of ours, and more."""
 
+_MOST_BYTES = 1024**3
+"""Of a file; one is of a window of audio."""
+
 _ABANDONED = 3600.0
 """Seconds after which a partial file is one of a process that is gone."""
 
@@ -135,6 +138,8 @@ def _claim(folder: Path) -> None:
 def _read(path: Path, key: str) -> Tensor | None:
     """Return the tensor of a file; None, with a warning, where it is not what was written."""
     try:
+        if path.exists() and not (path.is_file() and path.stat().st_size <= _MOST_BYTES):
+            raise OSError(f"it is no file of at most {_MOST_BYTES:,} bytes")
         content = path.read_bytes()
         named = load_tensors(content)
         about = _about(io.BytesIO(content))

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from rerank.data import is_number
-from rerank.errors import WeightsError
+from rerank.errors import WeightsError, one_line
 from rerank.files import cannot_write, write_bytes
+from rerank.models.config import shown
 from rerank.protocols import Norms
 
 CALIBRATION = "calibration.json"
+
+_MOST_BYTES = 1024**2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +69,15 @@ def read_calibration(folder: Traversable, version: str, axes: Collection[str]) -
     if not file.is_file():
         return None
     try:
-        found = _parsed(json.loads(file.read_bytes()), axes)
+        with file.open("rb") as opened:
+            content = opened.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            raise ValueError(f"it has more than {_MOST_BYTES:,} bytes")
+        found = _parsed(json.loads(content), axes)
     except (OSError, ValueError, RecursionError) as error:
-        raise WeightsError(f"{file} is broken ({error}); {_again(folder)}") from error
+        raise WeightsError(f"{file} is broken ({one_line(error)}); {_again(folder)}") from error
     if found.version != version:
-        raise WeightsError(f"{file} is of the weights {found.version!r}, not of {version!r}; {_again(folder)}")
+        raise WeightsError(f"{file} is of the weights {found.version!r:.60}, not of {version!r}; {_again(folder)}")
     return found
 
 
@@ -125,4 +132,4 @@ def _rising(name: str, values: Any) -> tuple[float, ...]:
 
 def _check(name: str, value: Any, expected: str, good: bool) -> None:
     if not good:
-        raise ValueError(f"{name} must be {expected}, got {value!r:.60}")
+        raise ValueError(f"{name} must be {expected}, got {shown(value)}")

@@ -83,7 +83,7 @@ class AudioEncoder:
 
     def _encode(self, windows: Sequence[Mono]) -> list[Tensor]:
         keys = [str(place) if self.memory is None else self._key(window) for place, window in enumerate(windows)]
-        found = self._known(keys)
+        found = self._known({key: len(window) for key, window in zip(keys, windows, strict=True)})
         missing = {key: window for key, window in zip(keys, windows, strict=True) if key not in found}
         by_length = defaultdict(list)
         for key, window in missing.items():
@@ -98,14 +98,27 @@ class AudioEncoder:
                 self._together = batches.size * length / self.front_end.sample_rate
         return [found[key] for key in keys]
 
-    def _known(self, keys: Sequence[str]) -> dict[str, Tensor]:
-        """Return what is remembered, on the device of the tower."""
+    def _known(self, lengths: Mapping[str, int]) -> dict[str, Tensor]:
+        """Return what is remembered of windows of so many samples, on the device of the tower."""
         if self.memory is None:
             return {}
-        wanted = dict.fromkeys(keys)
-        found = {key: kept.to(self._tower.device) for key in wanted if (kept := self.memory.get(key)) is not None}
-        log.debug("%s: %d of %d windows are remembered", self._tower.name, len(found), len(wanted))
+        found = {}
+        for key, samples in lengths.items():
+            kept = self.memory.get(key)
+            if kept is not None and self._can_be(kept, samples):
+                found[key] = kept.to(self._tower.device)
+        log.debug("%s: %d of %d windows are remembered", self._tower.name, len(found), len(lengths))
         return found
+
+    def _can_be(self, kept: Tensor, samples: int) -> bool:
+        """Return whether what is remembered is of the shape that the tower gives, as far as it says one; else warn."""
+        shape = getattr(self._tower.network, "shape", None)
+        expected = tuple(kept.shape) if shape is None or self._make is not None else shape(samples)
+        if tuple(kept.shape) == expected and kept.is_floating_point():
+            return True
+        told = "what is remembered of audio is %s %s, %s makes %s of it; it is made again"
+        log.warning(told, str(kept.dtype).removeprefix("torch."), [*kept.shape], self._tower.name, [*expected])
+        return False
 
     def _made(self, windows: Mapping[str, Mono]) -> list[Tensor]:
         """Return what the tower makes of windows of one length, and remember it."""

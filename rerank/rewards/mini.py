@@ -11,12 +11,13 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from rerank.catalogue import reward_info
-from rerank.errors import WeightsError
+from rerank.errors import WeightsError, one_line
 from rerank.files import make_folder, write_bytes
 from rerank.models.cmi import RewardModel
 from rerank.models.device import resolve_device
@@ -28,6 +29,8 @@ from rerank.rewards.cmi import CmiReward
 
 _WEIGHTS, _CONFIG, _VOCABULARY = "model.safetensors", "config.json", "vocabulary.json"
 _FILES = (_CONFIG, _VOCABULARY, _WEIGHTS)
+_MOST_BYTES = {_CONFIG: 64 * 1024, _VOCABULARY: 64 * 1024**2, _WEIGHTS: 1024**3}
+"""Of each file, which is read whole."""
 
 
 def save_mini(model: RewardModel, folder: str | Path) -> Path:
@@ -70,10 +73,14 @@ def load_mini(*, path: str | Path | None = None, device: str = "auto") -> CmiRew
     folder = _folder(path)
     config, vocabulary, weights = (_read(folder, name) for name in _FILES)
     try:
-        model = build_mini(Vocabulary.from_json(vocabulary.decode()), MiniConfig(**json.loads(config)))
+        known, sizes = Vocabulary.from_json(vocabulary.decode()), json.loads(config)
         tensors = load_tensors(weights)
-    except (ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
-        raise WeightsError(f"the reward model in {folder} is broken ({error}); copy or train it again") from error
+    except (ValueError, TypeError, RecursionError, RuntimeError, SafetensorError) as error:
+        why = one_line(error)
+        raise WeightsError(f"the reward model in {folder} is broken ({why}); copy or train it again") from error
+    # without memory for weights, which come from the file: sizes that do not fit it cost nothing
+    with torch.device("meta"):
+        model = build_mini(known, MiniConfig.of(sizes))
     load_strictly(model, tensors, where=str(folder))
     info = replace(reward_info("cmi-mini"), version=_version(config, vocabulary, weights))
     measured = read_calibration(folder, info.version, info.axes)
@@ -104,9 +111,13 @@ def _folder(path: str | Path | None) -> Traversable:
 def _read(folder: Traversable, name: str) -> bytes:
     """Return the content of one file of a saved reward model."""
     try:
-        return folder.joinpath(name).read_bytes()
+        with folder.joinpath(name).open("rb") as file:
+            content: bytes = file.read(_MOST_BYTES[name] + 1)
     except OSError as error:
         raise WeightsError(
             f"cannot read {folder.joinpath(name)}; a reward model is a folder with "
             f"{_WEIGHTS}, {_CONFIG} and {_VOCABULARY}, as `rerank train mini` writes it"
         ) from error
+    if len(content) > _MOST_BYTES[name]:
+        raise WeightsError(f"{folder.joinpath(name)} has more than {_MOST_BYTES[name]:,} bytes, as no small model has")
+    return content
