@@ -6,6 +6,8 @@ or a function) that takes keyword options and returns a `Generator` or a `Reward
 
 import contextlib
 import importlib
+import logging
+import numbers
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +18,8 @@ from rerank.errors import MissingDependency, RerankError, one_line
 from rerank.protocols import Generator, GeneratorInfo, Reward, RewardInfo
 
 Kind = Literal["generator", "reward"]
+
+logger = logging.getLogger("rerank")
 
 _PATIENCE = 5.0
 
@@ -157,7 +161,7 @@ class Entry:
             problem = problem_of(made, self.kind)
         except RerankError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._broken(one_line(error)) from error
         if problem:
             raise self._broken(f"it makes a {problem}")
@@ -195,11 +199,41 @@ def problem_of(found: object, kind: Kind) -> str | None:
         return f"{found.__name__}, which is a class; pass {found.__name__}()"
     name = type(found).__name__
     needed = ("info", "generate") if kind == "generator" else ("info", "prepare", "score")
-    missing = [part for part in needed if not hasattr(found, part)]
-    if missing:
-        return f"{name}, which lacks {', '.join(missing)}"
+    try:
+        missing = [part for part in needed if not hasattr(found, part)]
+        if missing:
+            return f"{name}, which lacks {', '.join(missing)}"
+        info = cast(Any, found).info
+    # a property is anybody's code
+    except (Exception, SystemExit) as error:
+        logger.debug("the info of %s fails", name, exc_info=True)
+        return f"{name}, whose info fails: {one_line(error)}"
     expected = GeneratorInfo if kind == "generator" else RewardInfo
-    info = getattr(found, "info", None)
     if not isinstance(info, expected):
         return f"{name}, whose info is a {type(info).__name__}; expected a rerank.protocols.{expected.__name__}"
+    fault = _info_fault(info)
+    return fault and f"{name}, whose info.{fault}"
+
+
+_KINDS: dict[str, tuple[Any, str]] = {
+    "name": (str, "a text"),
+    "version": (str, "a text"),
+    "licence": (str, "a text"),
+    "device": (str, "a text"),
+    "sample_rate": (numbers.Integral, "a whole number"),
+    "channels": (numbers.Integral, "a whole number"),
+    "min_duration": (numbers.Real, "a number"),
+    "max_duration": (numbers.Real, "a number"),
+    "precision": (str, "a text"),
+    "options": (Mapping, "a dict"),
+}
+"""What a fact of an info must be, since documents and messages hold it."""
+
+
+def _info_fault(info: GeneratorInfo | RewardInfo) -> str | None:
+    """Return which fact of an info is none, in words; None where all are."""
+    for fact, (kind, told) in _KINDS.items():
+        value = getattr(info, fact, None)
+        if hasattr(info, fact) and (isinstance(value, bool) or not isinstance(value, kind)):
+            return f"{fact} is a {type(value).__name__}; expected {told}"
     return None
