@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from threading import Thread
 from typing import Any, Literal, cast
 
-from rerank.errors import MissingDependency, RerankError, one_line
+from rerank.errors import MissingDependency, RerankError, one_line, plain
 from rerank.protocols import Generator, GeneratorInfo, Reward, RewardInfo
 
 Kind = Literal["generator", "reward"]
@@ -72,7 +72,7 @@ class Download:
                 try:
                     get_hf_file_metadata(url, timeout=limit)
                 except HfHubHTTPError as error:
-                    answers.append(one_line(error))
+                    answers.append(answer_of(error))
                 else:
                     answers.append(None)
 
@@ -82,7 +82,15 @@ class Download:
         asking.join(limit)
         if not answers:
             return f"it is not on this machine, and {constants.ENDPOINT} does not answer"
-        return f"it is not on this machine, and {constants.ENDPOINT} says {answers[0]}" if answers[0] else None
+        return f"it is not on this machine, and {constants.ENDPOINT} answers {answers[0]}" if answers[0] else None
+
+
+def answer_of(error: Any) -> str:
+    """Return what the hub answered, in a few words, such as "503 Service Unavailable"."""
+    response = getattr(error, "response", None)
+    if response is None:
+        return one_line(error)
+    return plain(f"{response.status_code} {response.reason_phrase}")
 
 
 def patience() -> float:
