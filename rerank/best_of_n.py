@@ -186,7 +186,7 @@ def _reading(source: Generator, prompt: Prompt) -> Reading | None:
     except RerankError:
         raise
     # a generator is anybody's code
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise GenerationFailed(f"generator {source.info.name!r} cannot read the prompt: {one_line(error)}") from error
 
 

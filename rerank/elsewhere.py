@@ -197,7 +197,7 @@ def score_each(
 
     Raises:
         InvalidInput: an option or the prompt cannot be used.
-        RewardFailed: a reward model cannot read the prompt, or breaks its protocol.
+        RewardFailed: a reward model cannot read the prompt.
     """
     check_whole("the number of audio files", len(audio), 1, MAX_CANDIDATES)
     _check_limit(max_duration)

@@ -12,15 +12,35 @@ RerankError
 └── ConformanceError (also AssertionError)   a plugin breaks a promise of its protocol (`rerank.testing`)
 """
 
+import contextlib
 import difflib
 from collections.abc import Iterable
 from typing import Self
 
+_LONGEST = 300  # characters of a foreign text
+
 
 def one_line(error: BaseException) -> str:
-    """Return an exception of foreign code as one line."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+    """Return an exception as one line: by its text where it is ours, else with its type before it."""
+    name = type(error).__name__
+    text = None
+    with contextlib.suppress(Exception, SystemExit):  # the text of a foreign exception is made by foreign code, too
+        text = plain(str(error))
+    if text is None:
+        return f"{name}, whose text cannot be made"
+    if isinstance(error, RerankError):
+        return text or name
+    return f"{name}: {text}" if text else name
+
+
+def plain(text: str) -> str:
+    """Return a text of foreign code as one line of what can be printed, cut where it is long.
+
+    >>> plain("red \\x1b[31m\\n alert")
+    'red \\\\x1b[31m alert'
+    """
+    line = " ".join(text[: 10 * _LONGEST].split())[:_LONGEST]
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
 
 
 class RerankError(Exception):

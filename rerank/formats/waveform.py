@@ -23,7 +23,9 @@ def as_waveform(value: Any) -> Waveform:
         InvalidInput: it holds something else than floats, or channels of different lengths.
     """
     if hasattr(value, "detach"):  # a torch tensor, told without importing torch
-        value = value.detach().cpu().numpy()
+        value = value.detach().cpu()
+        # numpy has no bfloat16, which float32 holds exactly
+        value = value.float() if value.is_floating_point() else value
     try:
         array = np.asarray(value)
     except ValueError as error:

@@ -18,6 +18,7 @@ from huggingface_hub import (
 )
 from huggingface_hub.errors import (
     EntryNotFoundError,
+    FileMetadataError,
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
@@ -28,7 +29,8 @@ from huggingface_hub.errors import (
 
 from rerank.errors import InvalidInput, WeightsError, one_line
 from rerank.files import as_path
-from rerank.names.entry import patience
+from rerank.models.patience import GaveUp, limited
+from rerank.names.entry import answer_of, patience
 
 _TRIES = 2
 
@@ -89,7 +91,8 @@ class Source:
             if not isinstance(try_to_load_from_cache(place, name, revision=self.revision), str):
                 url = hf_hub_url(place, name, revision=self.revision)
                 _ask(lambda: get_hf_file_metadata(url, timeout=limit))
-            return hf_hub_download(place, name, revision=self.revision, etag_timeout=limit)
+            with limited(limit):
+                return hf_hub_download(place, name, revision=self.revision, etag_timeout=limit)
 
         return self._downloaded(name, download)
 
@@ -107,7 +110,8 @@ class Source:
         place, wanted = self.place, list(patterns)
 
         def fetch(**options: Any) -> str:
-            found: str = snapshot_download(place, revision=self.revision, allow_patterns=wanted, **options)
+            with limited(patience()):
+                found: str = snapshot_download(place, revision=self.revision, allow_patterns=wanted, **options)
             return found
 
         def download() -> str:
@@ -141,16 +145,26 @@ class Source:
         except Exception as error:
             raise WeightsError(self._unreachable(name, error)) from error
 
-    def _unreachable(self, name: str, error: Exception) -> str:
+    def _unreachable(self, name: str, error: BaseException) -> str:
         why, remedy = one_line(error), "go online, or give a local folder"
         if constants.HF_HUB_OFFLINE:
             why, remedy = "HF_HUB_OFFLINE is set", "unset it, or give a local folder"
         elif isinstance(error, LocalEntryNotFoundError):
+            if error.__cause__ is not None:  # which says more
+                return self._unreachable(name, error.__cause__)
             why = "no connection"
         elif _is_timeout(error):
             why = f"no answer from {constants.ENDPOINT}"
+        elif isinstance(error, GaveUp):
+            why = f"{constants.ENDPOINT} broke off or did not answer, twice"
+        elif isinstance(error, HfHubHTTPError):
+            why = f"{constants.ENDPOINT} answers {answer_of(error)}"
+        elif isinstance(error, FileMetadataError):
+            why = f"{constants.ENDPOINT} does not answer as a hub does"
         elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
             why, remedy = "the disk is full", "free space, or move the cache: HF_HOME"
+        elif isinstance(error, OSError) and error.errno is None:  # so the library says that the sizes differ
+            why = "what came is not the whole file"
         return f"{name} of {self.place} is not on this machine and cannot be downloaded ({why}); {remedy}"
 
 
@@ -177,7 +191,7 @@ def _ask(question: Callable[[], object]) -> None:
             return
 
 
-def _is_timeout(error: Exception) -> bool:
+def _is_timeout(error: BaseException) -> bool:
     return "Timeout" in type(error).__name__
 
 

@@ -6,16 +6,20 @@ or a function) that takes keyword options and returns a `Generator` or a `Reward
 
 import contextlib
 import importlib
+import logging
+import numbers
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from threading import Thread
 from typing import Any, Literal, cast
 
-from rerank.errors import MissingDependency, RerankError, one_line
+from rerank.errors import MissingDependency, RerankError, one_line, plain
 from rerank.protocols import Generator, GeneratorInfo, Reward, RewardInfo
 
 Kind = Literal["generator", "reward"]
+
+logger = logging.getLogger("rerank")
 
 _PATIENCE = 5.0
 
@@ -68,7 +72,7 @@ class Download:
                 try:
                     get_hf_file_metadata(url, timeout=limit)
                 except HfHubHTTPError as error:
-                    answers.append(one_line(error))
+                    answers.append(answer_of(error))
                 else:
                     answers.append(None)
 
@@ -78,7 +82,15 @@ class Download:
         asking.join(limit)
         if not answers:
             return f"it is not on this machine, and {constants.ENDPOINT} does not answer"
-        return f"it is not on this machine, and {constants.ENDPOINT} says {answers[0]}" if answers[0] else None
+        return f"it is not on this machine, and {constants.ENDPOINT} answers {answers[0]}" if answers[0] else None
+
+
+def answer_of(error: Any) -> str:
+    """Return what the hub answered, in a few words, such as "503 Service Unavailable"."""
+    response = getattr(error, "response", None)
+    if response is None:
+        return one_line(error)
+    return plain(f"{response.status_code} {response.reason_phrase}")
 
 
 def patience() -> float:
@@ -157,7 +169,7 @@ class Entry:
             problem = problem_of(made, self.kind)
         except RerankError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._broken(one_line(error)) from error
         if problem:
             raise self._broken(f"it makes a {problem}")
@@ -195,11 +207,41 @@ def problem_of(found: object, kind: Kind) -> str | None:
         return f"{found.__name__}, which is a class; pass {found.__name__}()"
     name = type(found).__name__
     needed = ("info", "generate") if kind == "generator" else ("info", "prepare", "score")
-    missing = [part for part in needed if not hasattr(found, part)]
-    if missing:
-        return f"{name}, which lacks {', '.join(missing)}"
+    try:
+        missing = [part for part in needed if not hasattr(found, part)]
+        if missing:
+            return f"{name}, which lacks {', '.join(missing)}"
+        info = cast(Any, found).info
+    # a property is anybody's code
+    except (Exception, SystemExit) as error:
+        logger.debug("the info of %s fails", name, exc_info=True)
+        return f"{name}, whose info fails: {one_line(error)}"
     expected = GeneratorInfo if kind == "generator" else RewardInfo
-    info = getattr(found, "info", None)
     if not isinstance(info, expected):
         return f"{name}, whose info is a {type(info).__name__}; expected a rerank.protocols.{expected.__name__}"
+    fault = _info_fault(info)
+    return fault and f"{name}, whose info.{fault}"
+
+
+_KINDS: dict[str, tuple[Any, str]] = {
+    "name": (str, "a text"),
+    "version": (str, "a text"),
+    "licence": (str, "a text"),
+    "device": (str, "a text"),
+    "sample_rate": (numbers.Integral, "a whole number"),
+    "channels": (numbers.Integral, "a whole number"),
+    "min_duration": (numbers.Real, "a number"),
+    "max_duration": (numbers.Real, "a number"),
+    "precision": (str, "a text"),
+    "options": (Mapping, "a dict"),
+}
+"""What a fact of an info must be, since documents and messages hold it."""
+
+
+def _info_fault(info: GeneratorInfo | RewardInfo) -> str | None:
+    """Return which fact of an info is none, in words; None where all are."""
+    for fact, (kind, told) in _KINDS.items():
+        value = getattr(info, fact, None)
+        if hasattr(info, fact) and (isinstance(value, bool) or not isinstance(value, kind)):
+            return f"{fact} is a {type(value).__name__}; expected {told}"
     return None

@@ -165,7 +165,12 @@ class _Wrapped:
             value = value.item()  # of numpy or torch
         if isinstance(value, bool) or not isinstance(value, numbers.Real):
             raise InvalidInput(f"{self.info.name} returned {_described(value)} for {axis}; return a float or None")
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise InvalidInput(
+                f"{self.info.name} returned a number for {axis} that is too large for a float"
+            ) from error
 
 
 def _described(value: Any) -> str:

@@ -2,12 +2,11 @@
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from rerank.audio import Audio
+from rerank.audio import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, Audio
 from rerank.data import Candidate, Prompt
-from rerank.errors import RerankError, one_line
+from rerank.errors import GenerationFailed, one_line, plain
 from rerank.protocols import Generator, GeneratorInfo
 from rerank.runs.reporting import Reporter
 
@@ -17,11 +16,7 @@ logger = logging.getLogger("rerank")
 def candidates(
     generator: Generator, prompt: Prompt, seed: int, indices: Sequence[int], duration: float, report: Reporter
 ) -> Iterator[Candidate]:
-    """Yield the candidates of these indices, in order; where the generator fails, one without audio that says why.
-
-    Raises:
-        RerankError: the generator yields something that cannot be attributed to its seed.
-    """
+    """Yield the candidates of these indices, in order; where the generator fails, one without audio that says why."""
     seeds = [seed + index for index in indices]
     position, together = 0, len(seeds)
     while position < len(seeds):
@@ -29,11 +24,11 @@ def candidates(
         reason = "generation failed: the generator ended before it"
         try:
             made = generator.generate(prompt, asked, duration, on_progress=report.within(position, len(asked)))
+            if not isinstance(made, Iterable):
+                raise GenerationFailed(f"generate returned a {type(made).__name__}; expected an iterator of candidates")
             for due, candidate in zip(asked, made, strict=False):
                 yield _numbered(candidate, indices[position], due, generator.info)
                 position += 1
-        except _BrokenPromise:
-            raise
         # a generator is anybody's code: whatever it raises costs one candidate, which says so
         except (Exception, SystemExit) as error:
             logger.debug("generator %s failed on seed %d", generator.info.name, seeds[position], exc_info=True)
@@ -46,34 +41,28 @@ def candidates(
         together = 1 if not finished and len(asked) > 1 else len(seeds)
 
 
-class _BrokenPromise(RerankError):
-    """A generator yields something that cannot be attributed to its seed."""
-
-
 def _numbered(candidate: object, index: int, seed: int, info: GeneratorInfo) -> Candidate:
-    name = info.name
+    """Return what a generator yielded for a seed as a candidate of the run, without audio where that cannot be used.
+
+    Raises:
+        GenerationFailed: it cannot be attributed to the seed.
+    """
     if not isinstance(candidate, Candidate):
-        raise _BrokenPromise(f"generator {name!r} yielded a {type(candidate).__name__}; expected a rerank.Candidate")
+        raise GenerationFailed(f"it yielded a {type(candidate).__name__}; expected a rerank.Candidate")
     if candidate.seed != seed:
-        raise _BrokenPromise(
-            f"generator {name!r} yielded seed {candidate.seed} where {seed} was due; test it with "
-            "rerank.testing.check_generator"
+        raise GenerationFailed(
+            f"it yielded seed {candidate.seed} where {seed} was due; test it with rerank.testing.check_generator"
         )
-    fault = _truth_fault(candidate.truth)
+    reason = None if candidate.set_aside is None else plain(str(candidate.set_aside))
+    fault = _audio_fault(candidate.audio, info) or _truth_fault(candidate.truth)
     if fault:
-        raise _BrokenPromise(
-            f"generator {name!r} yielded for seed {seed} a truth that JSON cannot hold ({fault}); use plain numbers, "
-            "text, lists and dicts only"
+        return Candidate(
+            index=index, seed=seed, audio=None, set_aside=reason or f"generation failed: {fault}", licence=info.licence
         )
-    audio: Any = candidate.audio
-    reason = None if candidate.set_aside is None else str(candidate.set_aside)
-    if not isinstance(audio, Audio):
-        problem = "no audio" if audio is None else f"its audio is a {type(audio).__name__}, expected a rerank.Audio"
-        audio, reason = None, reason or f"generation failed: {problem}"
     return Candidate(
         index=index,
         seed=seed,
-        audio=audio,
+        audio=candidate.audio,
         set_aside=reason,
         truth=candidate.truth,
         codes=candidate.codes,
@@ -81,13 +70,27 @@ def _numbered(candidate: object, index: int, seed: int, info: GeneratorInfo) -> 
     )
 
 
+def _audio_fault(audio: object, info: GeneratorInfo) -> str | None:
+    """Return why audio is not what the generator declares, in words; None where it is."""
+    if not isinstance(audio, Audio):
+        return "no audio" if audio is None else f"its audio is a {type(audio).__name__}, expected a rerank.Audio"
+    if not MIN_SAMPLE_RATE <= audio.sample_rate <= MAX_SAMPLE_RATE:
+        return f"its audio has {audio.sample_rate} Hz, expected {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz"
+    if audio.channels != info.channels:
+        return f"its audio has {audio.channels} channels; its generator declares {info.channels}"
+    return None
+
+
 def _truth_fault(truth: object) -> str | None:
+    """Return why `ranking.json` cannot hold a truth, in words; None where it can."""
     if truth is None:
         return None
     if not isinstance(truth, Mapping):
-        return f"it is a {type(truth).__name__}"
+        return f"its truth is a {type(truth).__name__}, expected a dict"
     try:
         json.dumps(dict(truth), allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        return one_line(error)
+    # its keys and values are anybody's objects
+    except Exception as error:
+        logger.debug("a truth cannot be stored", exc_info=True)
+        return f"JSON cannot hold its truth ({one_line(error)}); use plain numbers, text, lists and dicts only"
     return None

@@ -158,7 +158,7 @@ class Asked:
         """Yield for each piece, in order, its rewards with those known before, and by reward model why some are missing.
 
         Raises:
-            RewardFailed: a reward model cannot read the prompt, or breaks its protocol.
+            RewardFailed: a reward model cannot read the prompt.
         """
         found: list[tuple[Rewards, dict[str, str]]] = [(dict(before), {}) for before in known]
         for scorer, info in zip(self._scorers, self._panel.infos, strict=True):

@@ -14,7 +14,7 @@ from typing import Any, cast
 from rerank import __version__
 from rerank.automatic import limits_of
 from rerank.data import Prompt
-from rerank.errors import InvalidInput
+from rerank.errors import InvalidInput, one_line
 from rerank.protocols import GeneratorInfo, Reading, RewardInfo
 from rerank.ranking import Ranking
 from rerank.request import Request
@@ -174,7 +174,8 @@ def _versions() -> dict[str, str]:
 def _plain(facts: Mapping[str, Any], name: str) -> dict[str, Any]:
     try:
         return cast(dict[str, Any], json.loads(json.dumps(dict(facts), allow_nan=False)))
-    except (TypeError, ValueError, RecursionError) as error:
+    # its keys and values are anybody's objects
+    except Exception as error:
         raise InvalidInput(
-            f"what {name!r} says of itself cannot be stored ({error}); its info must hold plain values"
+            f"what {name!r} says of itself cannot be stored ({one_line(error)}); its info must hold plain values"
         ) from error

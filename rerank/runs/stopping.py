@@ -31,7 +31,7 @@ class CallbackFailed(BaseException):
     """Carries what a callable of the user raised through a generator, which must not take it for a failure of its own."""
 
     def __init__(self, error: Exception) -> None:
-        super().__init__(str(error))
+        super().__init__(error)
         self.error = error
 
 

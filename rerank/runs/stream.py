@@ -100,7 +100,7 @@ class Run:
 
         Raises:
             GenerationFailed, UnreadableAudio: not one candidate can be heard.
-            RewardFailed: a reward model broke its protocol, or failed on every candidate.
+            RewardFailed: a reward model cannot read the prompt, or failed on every candidate.
             KeyboardInterrupt: a signal or a callback asked to stop before the first candidate; or a run that is ranked
                 again was stopped, and stays as it was but for the rewards that are new.
             OutputError: the run cannot be stored.
@@ -300,10 +300,7 @@ class Run:
             self._memory.keep("failed", one_line(failed.error))
             raise failed.error from None
         # whatever it is: it goes on to the caller
-        except Exception as error:
-            self._memory.keep("failed", str(error) if isinstance(error, RerankError) else one_line(error))
-            raise
-        except BaseException as error:  # SystemExit of somebody's code
+        except BaseException as error:
             self._memory.keep("failed", one_line(error))
             raise
 
