@@ -323,3 +323,57 @@ def test_the_command_line_has_the_limit_of_the_python_interface(
             app([command, str(path), "--reward", "toy", "--max-duration", "2"])
         assert end.value.code == 1
         assert "3.0 s long, the limit is 2 s" in capsys.readouterr().err
+
+
+HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m\r\nerror: forged\u202e\u2028\x00"
+
+
+def test_no_control_character_reaches_a_terminal_or_a_log(
+    tmp_path: Path, plugged: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = HOSTILE.replace("\0", "")
+    good = notes(np.random.default_rng(0), 1).save(tmp_path / f"good{name}.wav")
+    other = notes(np.random.default_rng(1), 1).save(tmp_path / f"other{name}.wav")
+    bad = tmp_path / f"bad{name}.wav"
+    bad.write_bytes(b"no audio")
+    (plugged / "toy_package.py").write_text(
+        "from dataclasses import replace\n"
+        "from tests.conftest import ToyGenerator, ToyReward as Toy\n"
+        "class ToyReward(Toy):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        f"        self.info = replace(self.info, axes={{'musicality': {HOSTILE!r}, 'ax[red]is' + {HOSTILE!r}: 'it'}},\n"
+        f"            licence={HOSTILE!r}, version={HOSTILE!r})\n"
+        "    def score(self, prepared, audio):\n"
+        f"        if audio[0].path and 'other' in audio[0].path.name: raise RuntimeError({HOSTILE!r})\n"
+        f"        return [{{'musicality': 1.0, 'ax[red]is' + {HOSTILE!r}: 0.5}} for _ in audio]\n"
+    )
+    run = tmp_path / f"run{name}"
+    files = list(map(str, (good, other, bad)))
+    prompt = HOSTILE.replace("\0", "") + "piano"
+    commands = [
+        ["rank", *files, "--reward", "toy", "--prompt", prompt, "-o", str(run), "--report", "--verbose"],
+        ["score", *files, "--reward", "toy", "--prompt", prompt, "--verbose"],
+        ["show", str(run)],
+        ["export", str(run)],
+        ["rank", str(bad)],
+        ["rank", f"missing{name}"],
+        ["rank", files[0], "--weight", f"{name}=1"],
+        ["rank", files[0], "--filter", name],
+        ["rank", files[0], "--reward", name],
+        ["rank", files[0], f"--{name}"],
+        ["rank", files[0], "--top-k", name],
+        [name],
+        ["models", "toy"],
+        ["plugins"],
+    ]
+    for columns in ("", "80"):
+        monkeypatch.setenv("COLUMNS", columns)
+        for command in commands:
+            with pytest.raises(SystemExit):
+                app(command)
+            out, err = capsys.readouterr()
+            assert out + err
+            found = re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e]", out + err)
+            assert found is None, (command, found, out + err)
+            assert not re.search(r"^error: forged", out + err, re.MULTILINE), (command, out + err)

@@ -15,7 +15,8 @@ import pytest
 from rich.cells import cell_len
 
 from rerank.cli import tables
-from rerank.cli.tables import Column, print_columns, shown
+from rerank.cli.console import shown
+from rerank.cli.tables import Column, print_columns
 from tests.conftest import ROOT, install, notes
 
 pytestmark = pytest.mark.usefixtures("plugged")

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
-from rerank.cli.console import INTERRUPTED, say
+from rerank.cli.console import INTERRUPTED, say, shown
 from rerank.errors import RerankError
 
 
@@ -24,6 +24,11 @@ class Group(TyperGroup):
         except KeyboardInterrupt as error:
             say("error: interrupted; what was written before stays")
             raise typer.Exit(INTERRUPTED) from error
+        # wrong usage, whose class is one of typer or of click: versions of typer differ
+        except Exception as error:
+            if isinstance(told := getattr(error, "message", None), str):
+                error.message = shown(told)  # type: ignore[attr-defined]
+            raise
 
 
 class Command(TyperCommand):

@@ -4,6 +4,7 @@ import contextlib
 import io
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -26,10 +27,23 @@ class _Messages(logging.Handler):
         say(f"{prefix}{self.format(record)}")
 
 
+def shown(text: str) -> str:
+    """Return text without what a terminal would take for a command or the end of a line, or cannot show.
+
+    Marks that turn the direction of writing round would show a name as another one.
+    """
+    return re.sub("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]", "?", text)
+
+
 def say(line: str) -> None:
     """Write a line to standard error; where that cannot be written, there is nobody to tell."""
     with contextlib.suppress(OSError):
-        typer.echo(line, err=True)
+        typer.echo(shown(line), err=True)
+
+
+def tell(line: str = "") -> None:
+    """Write a line to standard output."""
+    typer.echo(shown(line))
 
 
 @contextlib.contextmanager

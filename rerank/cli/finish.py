@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from rerank.cli.console import INTERRUPTED, print_document, progress_bar, say
+from rerank.cli.console import INTERRUPTED, print_document, progress_bar, say, tell
 from rerank.cli.csv_file import write_csv
-from rerank.cli.tables import print_outcomes, print_ranking, print_why, shown
+from rerank.cli.tables import print_outcomes, print_ranking, print_why
 
 if TYPE_CHECKING:
     from rerank.ranking import Ranking
@@ -48,11 +48,11 @@ def finish(
         print_ranking(ranking)
         print_why(ranking)
         if folder is not None:
-            typer.echo(f"written to {shown(folder)}")
+            tell(f"written to {folder}")
     if report and folder is not None:
         if ranking.status == "interrupted" and not again:
             say("writing the page; Ctrl-C again leaves it out")
-        _write_page(ranking, folder, say if as_json else typer.echo)
+        _write_page(ranking, folder, say if as_json else tell)
     elif folder is not None:
         say_stale(ranking, folder)
     if ranking.status == "interrupted" and not again:
@@ -62,13 +62,13 @@ def finish(
         raise typer.Exit(1)
 
 
-def _write_page(ranking: "Ranking", folder: str | Path, tell: Callable[[str], None]) -> None:
+def _write_page(ranking: "Ranking", folder: str | Path, print_line: Callable[[str], None]) -> None:
     """Write the page about a run to its folder, and tell its address."""
     from rerank.report import NAME, write_report
 
     with progress_bar() as on_progress:
         page = write_report(ranking, Path(folder) / NAME, on_progress=on_progress)
-    tell(f"page: {page.resolve().as_uri()}")
+    print_line(f"page: {page.resolve().as_uri()}")
 
 
 def say_stale(ranking: "Ranking", folder: str) -> None:
@@ -77,8 +77,7 @@ def say_stale(ranking: "Ranking", folder: str) -> None:
 
     page = Path(folder, NAME)
     if is_stale(ranking, page):
-        again = f"rerank report {shown(shlex.quote(folder))}"
-        say(f"{shown(str(page))} shows an earlier state of this run; to make it again: {again}")
+        say(f"{page} shows an earlier state of this run; to make it again: rerank report {shlex.quote(folder)}")
 
 
 def finish_many(
@@ -97,7 +96,7 @@ def finish_many(
         print_outcomes(outcomes, folder)
     if report and folder is not None:
         for name, ranking in rankings.items():
-            _write_page(ranking, Path(folder) / name, say if as_json else typer.echo)
+            _write_page(ranking, Path(folder) / name, say if as_json else tell)
     for outcome in outcomes.each:
         if outcome.error is not None:
             say(f"error: {outcome.entry.id}: {outcome.error}")

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rerank.cli import complete
-from rerank.cli.tables import Column, has_width, print_columns, shown
+from rerank.cli.console import tell
+from rerank.cli.tables import Column, has_width, print_columns
 from rerank.errors import RerankError, UnknownName
 
 if TYPE_CHECKING:
@@ -56,14 +57,14 @@ def print_models(generators: "Sequence[Entry]", rewards: "Sequence[Entry]") -> N
             print_columns(_columns(title, entries, full=True))
     _print_problems([*generators, *rewards])
     if has_width():
-        typer.echo("Weights that are not here are downloaded when they are first used.")
-        typer.echo("`rerank models NAME` says more of one: its axes, its options and what they mean.")
+        tell("Weights that are not here are downloaded when they are first used.")
+        tell("`rerank models NAME` says more of one: its axes, its options and what they mean.")
 
 
 def print_plugins(plugins: "Sequence[Entry]") -> None:
     """Print what packages add, and what of it is broken."""
     if not plugins:
-        typer.echo("no plugins: no installed package adds a generator or a reward model")
+        tell("no plugins: no installed package adds a generator or a reward model")
     titles = ("name", "kind", "package", "version")
     print_columns([Column(title, [str(getattr(entry, title)) for entry in plugins]) for title in titles])
     _print_problems(plugins)
@@ -74,7 +75,7 @@ def _print_problems(entries: "Sequence[Entry]") -> None:
     for entry in entries:
         problem = entry.problem() if entry.info is None or entry.rivals else None
         if problem is not None:
-            typer.echo(f"broken: {shown(problem)}")
+            tell(f"broken: {problem}")
 
 
 def _print_grouped(title: str, entries: "Sequence[Entry]") -> None:
@@ -88,7 +89,7 @@ def _print_grouped(title: str, entries: "Sequence[Entry]") -> None:
     for licence, group in sorted(groups.items(), key=lambda item: (item[0] == _UNKNOWN, item[0])):
         print_columns([Column("", [licence])], titles=False)
         print_columns(_columns(title, group), like=everything, titles=False)
-    typer.echo()
+    tell()
 
 
 def _columns(title: str, entries: "Sequence[Entry]", *, full: bool = False) -> list[Column]:
@@ -128,10 +129,11 @@ def _print_details(entry: "Entry") -> None:
         facts |= {"reads": _parts(info), "listens at": f"{info.sample_rate} Hz"}
     if info is not None and info.languages:
         facts["text in"] = ", ".join(NAMES.get(code, code) for code in info.languages)
-    typer.echo(f"{entry.name}, a {'generator' if entry.kind == 'generator' else 'reward model'}")
+    tell(f"{entry.name}, a {'generator' if entry.kind == 'generator' else 'reward model'}")
     print_columns([Column("", [f"  {name}" for name in facts]), Column("", list(facts.values()))], titles=False)
     if isinstance(info, RewardInfo):
-        typer.echo("\naxes, higher is better")
+        tell()
+        tell("axes, higher is better")
         axes = info.axes
         meanings = [_axis(axis) for axis in axes.values()]
         print_columns([Column("", [f"  {name}" for name in axes]), Column("", meanings)], titles=False)
@@ -146,17 +148,20 @@ def _print_options(entry: "Entry") -> None:
     try:
         found = options(entry.kind, Choice(entry.name, entry=entry))
     except RerankError as error:
-        typer.echo(f"\noptions: {shown(str(error))}")
+        tell()
+        tell(f"options: {error}")
         return
     if not found:
-        typer.echo("\nno options")
+        tell()
+        tell("no options")
         return
-    typer.echo(f"\noptions, such as {flag} {found[0].name}=...")
+    tell()
+    tell(f"options, such as {flag} {found[0].name}=...")
     print_columns(
         [
             Column("  name", [f"  {option.name}" for option in found]),
             Column("default", ["needed" if option.required else _default(option.default) for option in found]),
-            Column("meaning", [shown(option.meaning) for option in found]),
+            Column("meaning", [option.meaning for option in found]),
         ]
     )
 
@@ -165,7 +170,7 @@ def _default(value: object) -> str:
     """Return a default as it is written on the command line."""
     if isinstance(value, bool | None):
         return str(value).lower()
-    return shown(str(value))
+    return str(value)
 
 
 def _axis(axis: "Axis") -> str:

@@ -7,7 +7,7 @@ import typer
 
 import rerank
 from rerank.cli import choices
-from rerank.cli.console import progress_bar, start_logging
+from rerank.cli.console import progress_bar, start_logging, tell
 from rerank.cli.options import RunName
 
 
@@ -33,4 +33,4 @@ def report(
     place = Path(output) if output is not None else Path(choices.folder_of(run), NAME)
     with progress_bar() as on_progress:
         write_report(ranking, place, overwrite=overwrite, on_progress=on_progress)
-    typer.echo(f"written to {place.resolve().as_uri()}")
+    tell(f"written to {place.resolve().as_uri()}")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from rerank.cli.agreement import print_agreement
-from rerank.cli.console import INTERRUPTED, print_document, progress_bar, say, start_logging
+from rerank.cli.console import INTERRUPTED, print_document, progress_bar, say, start_logging, tell
 from rerank.cli.options import Device, Json, RewardName, RewardPath
 from rerank.cli.tables import print_metrics
 from rerank.errors import InvalidInput
@@ -72,7 +72,7 @@ def train_mini(
         say(f"the weights go without a calibration: {error}")
     write_bytes(folder / "cmi-mini.json", _document(report).encode())
     write_bytes(folder / "cmi-mini.md", model_card(options, report).encode())
-    typer.echo(f"weights in {weights}, report and model card in {folder}")
+    tell(f"weights in {weights}, report and model card in {folder}")
 
 
 @eval_app.command("agreement")

@@ -9,10 +9,10 @@ import typer
 
 import rerank
 from rerank.cli import choices, complete
-from rerank.cli.console import print_document, say, start_logging
+from rerank.cli.console import print_document, say, start_logging, tell
 from rerank.cli.finish import say_stale
 from rerank.cli.options import Json, RunName
-from rerank.cli.tables import Column, print_columns, print_index, print_ranking, print_why, shown
+from rerank.cli.tables import Column, print_columns, print_index, print_ranking, print_why
 from rerank.errors import UnknownName
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _print_settings(ranking: "Ranking") -> None:
         "generator": settings.generator or "",
         "reward": f"{settings.reward}; {settings.rule} of {weights}",
     }
-    given = {name: shown(" ".join(text.split())) for name, text in facts.items() if text}
+    given = {name: " ".join(text.split()) for name, text in facts.items() if text}
     print_columns([Column("", list(given)), Column("", list(given.values()))], titles=False)
 
 
@@ -132,8 +132,8 @@ def export(
     print_columns(
         [
             Column("rank", [str(copy.rank) for copy in copies], number=True),
-            Column("file", [shown(copy.path.name) for copy in copies]),
+            Column("file", [copy.path.name for copy in copies]),
             Column("gain", [f"{copy.gain:+.1f} dB{limited[copy.limited]}" if copy.gain else "none" for copy in copies]),
         ]
     )
-    typer.echo(f"written to {shown(str(folder))}")
+    tell(f"written to {folder}")

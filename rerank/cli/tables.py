@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
+from rerank.cli.console import shown, tell
 
 if TYPE_CHECKING:
     from rerank.ranking import Ranking
@@ -33,7 +33,7 @@ class Column:
         """How many places it needs on a terminal."""
         from rich.cells import cell_len
 
-        return max(cell_len(line) for text in (self.title, *self.cells) for line in text.split("\n"))
+        return max(cell_len(line) for text in (*self.title.split("\n"), *self.cells) for line in [shown(text)])
 
 
 def print_columns(columns: Sequence[Column], like: Sequence[Column] = (), *, titles: bool = True) -> None:
@@ -54,9 +54,10 @@ def print_columns(columns: Sequence[Column], like: Sequence[Column] = (), *, tit
     for place, column in enumerate(columns):
         justify: Any = "right" if column.number else "left"
         least = like[place].width if like else None
-        table.add_column(column.title, justify=justify, no_wrap=column.number, overflow="fold", min_width=least)
+        title = Text("\n".join(map(shown, column.title.split("\n"))))
+        table.add_column(title, justify=justify, no_wrap=column.number, overflow="fold", min_width=least)
     for row in zip(*(column.cells for column in columns), strict=True):
-        table.add_row(*map(Text, row))  # as text: a name may hold what rich takes for markup
+        table.add_row(*(Text(shown(cell)) for cell in row))  # as text: a name may hold what rich takes for markup
     console = Console(width=_width())
     if sys.stdout.isatty():
         console.print(table)
@@ -64,7 +65,7 @@ def print_columns(columns: Sequence[Column], like: Sequence[Column] = (), *, tit
     with console.capture() as captured:
         console.print(table)
     for line in captured.get().removesuffix("\n").split("\n"):
-        typer.echo(line.rstrip())
+        tell(line.rstrip())
 
 
 def print_ranking(ranking: "Ranking") -> None:
@@ -89,10 +90,10 @@ def print_ranking(ranking: "Ranking") -> None:
     for part in parts:
         print_columns(part)
     for candidate in ranking.set_aside:
-        typer.echo(f"set aside: {shown(str(candidate.source or candidate.name))}: {shown(str(candidate.set_aside))}")
+        tell(f"set aside: {candidate.source or candidate.name}: {candidate.set_aside}")
     for title, names in named.items():
         if names.folder:
-            typer.echo(f"{title}s in {names.folder}")
+            tell(f"{title}s in {names.folder}")
 
 
 def print_why(ranking: "Ranking") -> None:
@@ -105,9 +106,9 @@ def print_why(ranking: "Ranking") -> None:
     if len(ranking):
         print_meanings(scales_of(ranking.settings, [one.rewards for one in ranking]))
     if ranking.verdict is not None:
-        typer.echo(f"verdict: {ranking.verdict}")
+        tell(f"verdict: {ranking.verdict}")
     elif len(ranking) > 1:
-        typer.echo("verdict: none")
+        tell("verdict: none")
 
 
 def print_meanings(sentences: Sequence[str]) -> None:
@@ -117,21 +118,21 @@ def print_meanings(sentences: Sequence[str]) -> None:
 
 def _print_list(title: str, sentences: Sequence[str]) -> None:
     if sentences:
-        typer.echo(f"{shown(title)}:")
-        print_columns([Column("", ["-"] * len(sentences)), Column("", list(map(shown, sentences)))], titles=False)
+        tell(f"{title}:")
+        print_columns([Column("", ["-"] * len(sentences)), Column("", sentences)], titles=False)
 
 
 def print_outcomes(outcomes: "Outcomes", folder: str | None) -> None:
     """Print what became of many prompts: those that were only ranked in full, those in a folder in a line each."""
     if folder is None:
         for outcome in outcomes.each:
-            typer.echo(f"{outcome.entry.id}: {shown(outcome.entry.prompt.text)}")
+            tell(f"{outcome.entry.id}: {outcome.entry.prompt.text}")
             if outcome.ranking is not None:
                 print_ranking(outcome.ranking)
-            typer.echo()
+            tell()
         return
     print_index(outcomes.to_dict(Path(folder)))
-    typer.echo(f"written to {shown(folder)}")
+    tell(f"written to {folder}")
 
 
 def print_index(document: Mapping[str, Any]) -> None:
@@ -145,7 +146,7 @@ def print_index(document: Mapping[str, Any]) -> None:
             Column("ranked", [str(entry["ranked"]) for entry in each], number=True),
             Column("set aside", [str(entry["set_aside"]) for entry in each], number=True),
             Column("best", [number(one["combined"]) for one in best], number=True),
-            Column("its file", [shown(one["path"] or "-") for one in best]),
+            Column("its file", [one["path"] or "-" for one in best]),
         ]
     )
 
@@ -157,7 +158,7 @@ def print_scores(paths: Sequence[str], scores: Sequence[Mapping[str, float | Non
     for part in _parts([], axes, [Column("file", names.texts)]):
         print_columns(part)
     if names.folder:
-        typer.echo(f"files in {names.folder}")
+        tell(f"files in {names.folder}")
 
 
 def print_metrics(metrics: Mapping[str, Any]) -> None:
@@ -172,11 +173,6 @@ def print_metrics(metrics: Mapping[str, Any]) -> None:
 def number(value: float | None) -> str:
     """Return a reward as it is shown."""
     return "-" if value is None else f"{value:.3f}"
-
-
-def shown(text: str) -> str:
-    """Return text without what a terminal would take for a command, or cannot show."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", "?", text)
 
 
 def has_width() -> bool:
@@ -230,7 +226,7 @@ def _names(paths: Sequence[Path | None], missing: str = "") -> _Names:
         if all(parents) and len({os.path.isabs(parent) for parent in parents}) == 1:
             folder = os.path.commonpath(parents)
     texts = [
-        shown(os.path.relpath(path, folder) if folder else str(path)) if path is not None else missing if full else ""
+        (os.path.relpath(path, folder) if folder else str(path)) if path is not None else missing if full else ""
         for path in paths
     ]
-    return _Names(texts, shown(folder))
+    return _Names(texts, folder)
