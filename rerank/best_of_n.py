@@ -53,6 +53,7 @@ def generate(
     overwrite: bool = False,
     resume: bool = False,
     keep: int | None = None,
+    candidate_timeout: float | None = None,
     stop: Callable[[], bool] | None = None,
     on_progress: ProgressCallback | None = None,
     on_event: EventCallback | None = None,
@@ -87,6 +88,8 @@ def generate(
         resume: whether the run in `output` goes on, where there is one: what is there is checked and not made again, and
             a larger `n` makes it longer. All else must be as it was.
         keep: how many of the best keep their files when the run is done; all by default.
+        candidate_timeout: seconds that the generator has for each candidate; no limit by default. One that takes longer
+            is stopped at its next report of progress and set aside; one that never reports cannot be stopped.
         stop: asked often, also while a batch is made; a true answer stops the run.
         on_progress: called often, from the calling thread.
         on_event: called with each event of the run (see `rerank.runs.stream`), from the calling thread.
@@ -100,6 +103,10 @@ def generate(
     request = Request.checked(n, top_k, weights, rule, filters, device)
     check_whole("seed", seed, 0, _MAX_SEED)
     _check_folder_options(output, overwrite, resume, keep, n)
+    if candidate_timeout is not None and not (is_number(candidate_timeout) and candidate_timeout > 0):
+        raise InvalidInput(
+            f"candidate_timeout must be seconds above 0, or None for no limit, got {candidate_timeout!r:.40}"
+        )
     whole = Prompt.of("" if prompt is None else prompt, lyrics, reference)
     with opened(output, overwrite=overwrite, resume=resume, made_from=[whole.reference]) as folder:
         # all that can be known before anything is loaded, which may take long
@@ -141,7 +148,7 @@ def generate(
             stop=Stop(stop),
             on_progress=on_progress,
         )
-        made = making.candidates(source, followed, int(seed), missing, float(duration), run.report)
+        made = making.candidates(source, followed, int(seed), missing, float(duration), run.report, candidate_timeout)
         ranking = drained(run.stream(made, float(duration)), on_event, run.stop)
         return _thinned(ranking, keep, folder)
 

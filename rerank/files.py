@@ -61,6 +61,20 @@ def _no_file(path: Path) -> OSError:
     return OSError(errno.EINVAL, "it is a folder, a pipe or a device, not a file", str(path))
 
 
+def check_working_folder() -> None:
+    """Refuse to work from a folder that has been removed: relative paths have no meaning there, and torch cannot load.
+
+    Raises:
+        OutputError: the working folder of the process is gone.
+    """
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise OutputError(
+            "the folder that this was started in is gone; change to one that exists (cd) and start again"
+        ) from error
+
+
 def write_bytes(path: Path, content: bytes, *, synced: bool = False) -> None:
     """Write `content` to `path`, replacing what was there, completely or not at all.
 

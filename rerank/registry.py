@@ -14,6 +14,7 @@ from rerank import automatic
 from rerank.catalogue import BUILT_IN
 from rerank.device import check_device
 from rerank.errors import InvalidInput, RerankError, UnknownName, WeightsError
+from rerank.files import check_working_folder
 from rerank.names.entry import Entry, Kind, problem_of
 from rerank.names.installed import installed
 from rerank.names.option import Option, options_of, takes_any
@@ -170,6 +171,7 @@ def load(
         if options:
             raise InvalidInput(f"options {sorted(options)} need a {kind} given by name, got {type(choice).__name__}")
         return chosen
+    check_working_folder()  # the libraries that are imported now may end the process
     entry, options = chosen.entry, {**chosen.options, **options}
     assert entry is not None  # it is resolved
     factory = entry.factory()

@@ -1,6 +1,8 @@
 """Generators and reward models that break what they promise: each costs its candidate, or is refused in one clear line."""
 
+import contextlib
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +15,7 @@ import rerank
 from rerank.audio import Audio
 from rerank.data import Candidate, Prompt
 from rerank.errors import GenerationFailed, InvalidInput, RerankError, RewardFailed
-from rerank.protocols import GeneratorInfo
+from rerank.protocols import GeneratorInfo, Progress
 from tests.conftest import SAMPLE_RATE, ToyGenerator, ToyReward
 
 HOSTILE = 1
@@ -290,3 +292,65 @@ def test_a_tensor_of_a_type_that_numpy_lacks_is_heard_as_it_is() -> None:
     assert rerank.score((tensor, SAMPLE_RATE), "slow", reward=reward) == rerank.score(
         (same, SAMPLE_RATE), "slow", reward=reward
     )
+
+
+class Slow(ToyGenerator):
+    """Takes for ever on one seed, in steps that it reports, all seeds at once or one after the other."""
+
+    def __init__(self, together: bool) -> None:
+        super().__init__()
+        self.together = together
+
+    def generate(self, prompt: Prompt, seeds: Sequence[int], duration: float, *, on_progress: Any = None) -> Any:
+        made = super().generate(prompt, seeds, duration)
+        if self.together:
+            self._work(seeds, 0, len(seeds), on_progress)
+            yield from made
+            return
+        for place, seed in enumerate(seeds):
+            self._work([seed], place, len(seeds), on_progress)
+            yield next(made)
+
+    def _work(self, seeds: Sequence[int], place: int, count: int, on_progress: Any) -> None:
+        step = 0
+        for _ in range(10_000 if HOSTILE in seeds else 10 * len(seeds)):
+            time.sleep(0.0005)
+            step = min(step + 10, 100 * len(seeds) - (HOSTILE in seeds))
+            with contextlib.suppress(Exception):  # a generator may take everything for a failure of its own
+                on_progress(Progress("generating", 100 * place + step, 100 * count))
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_candidate_that_takes_for_ever_costs_itself_alone(together: bool, tmp_path: Path) -> None:
+    ranking = rerank.generate(
+        "slow",
+        n=4,
+        duration=1.0,
+        generator=Slow(together),
+        reward=ToyReward(),
+        candidate_timeout=0.2,
+        output=tmp_path / "run",
+    )
+    assert sorted(candidate.seed for candidate in ranking if candidate.seed is not None) == [0, 2, 3]
+    assert [one.set_aside for one in ranking.set_aside] == [
+        "generation failed: it took longer than 0.2 s; allow more, or ask for a shorter one"
+    ]
+
+
+def test_time_that_others_take_is_not_the_generators() -> None:
+    class Listening(ToyReward):
+        def score(self, prepared: float, audio: Sequence[Audio]) -> Any:
+            time.sleep(0.5)
+            return super().score(prepared, audio)
+
+    reward = Listening()
+    reward.info = replace(reward.info, batch_size=1)
+    generator = ToyGenerator(pause=0.26)  # longer than a candidate waits for its rewards
+    ranking = rerank.generate("slow", n=3, duration=1.0, generator=generator, reward=reward, candidate_timeout=0.45)
+    assert len(ranking) == 3
+
+
+@pytest.mark.parametrize("limit", [0, -1.0, float("nan"), float("inf"), "5", True])
+def test_a_limit_of_time_that_is_none_is_refused(limit: Any) -> None:
+    with pytest.raises(InvalidInput, match="candidate_timeout must be seconds above 0, or None for no limit, got"):
+        rerank.generate("slow", generator=ToyGenerator(), reward=ToyReward(), candidate_timeout=limit)

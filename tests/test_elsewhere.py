@@ -144,7 +144,7 @@ def test_a_take_in_which_there_is_nothing_to_hear_is_set_aside_whatever_the_filt
 
 def test_a_take_that_a_generator_broke_off_is_set_aside_whatever_the_filters(tmp_path: Path) -> None:
     def broken_off(seed: int, audio: Audio) -> Audio:
-        return tiny(seed) if seed == 1 else audio
+        return Audio(audio.waveform[:, :50], audio.sample_rate) if seed == 1 else audio
 
     ranking = rerank.generate(
         "slow",

@@ -1,5 +1,6 @@
 """How every command reads its arguments and fails: one line, and an exit status."""
 
+import errno
 import shlex
 from collections import Counter
 from collections.abc import Sequence
@@ -11,15 +12,40 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 from rerank.cli.console import INTERRUPTED, say, shown
 from rerank.errors import RerankError
 
+_SHORT = {
+    errno.EMFILE: "too many files are open; raise the limit, such as: ulimit -n 1024",
+    errno.ENFILE: "too many files are open on this machine; close some programs",
+    errno.ENOSPC: "the disk is full; free space, also in the folder for temporary files (TMPDIR)",
+    errno.EDQUOT: "the quota of the disk is used up; free space, also in the folder for temporary files (TMPDIR)",
+    errno.EROFS: "the disk may only be read; choose another place, also for temporary files (TMPDIR)",
+    errno.ENOMEM: "there is not enough memory; close some programs, or score fewer and shorter takes",
+}
+"""What the machine is short of, by the number of the error, and what to do."""
+
+
+def _shortage(error: OSError | MemoryError) -> str | None:
+    """Return what the machine is short of, in words; None where the error says something else."""
+    if isinstance(error, MemoryError):
+        return _SHORT[errno.ENOMEM]
+    # without a file it is standard output that cannot take more, which is told where that is looked after
+    printing = error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return None if printing else _SHORT.get(error.errno or 0)
+
 
 class Group(TyperGroup):
-    """Turns the errors of `rerank`, and those only, into one line and an exit status."""
+    """Turns the errors of `rerank`, and what a machine may be short of, into one line and an exit status."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except RerankError as error:
             say(f"error: {' '.join(str(error).splitlines())}")
+            raise typer.Exit(1) from error
+        except (OSError, MemoryError) as error:
+            short = _shortage(error)
+            if short is None:
+                raise
+            say(f"error: {short}")
             raise typer.Exit(1) from error
         except KeyboardInterrupt as error:
             say("error: interrupted; what was written before stays")

@@ -14,6 +14,7 @@ from rerank.cli import choices, options
 from rerank.cli.console import progress_bar, say, start_logging
 from rerank.cli.finish import finish, finish_many
 from rerank.cli.options import (
+    CandidateTimeout,
     Count,
     Device,
     Duration,
@@ -82,6 +83,7 @@ def generate(
     overwrite: Overwrite = False,
     resume: Resume = False,
     keep: Keep = None,
+    candidate_timeout: CandidateTimeout = None,
     report: Report = False,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -111,6 +113,7 @@ def generate(
         "overwrite": overwrite,
         "resume": resume,
         "keep": keep,
+        "candidate_timeout": candidate_timeout,
     }
     if prompts is not None:
         finish_many(_generate_each(prompts, chosen, str(output)), output, as_json, report=report)

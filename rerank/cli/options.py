@@ -182,6 +182,16 @@ Resume = Annotated[
         rich_help_panel=_RUN,
     ),
 ]
+CandidateTimeout = Annotated[
+    float | None,
+    typer.Option(
+        "--candidate-timeout",
+        help="Set a candidate aside that takes longer to make; no limit by default.",
+        metavar="SECONDS",
+        rich_help_panel=_RUN,
+    ),
+]
+
 Keep = Annotated[
     int | None,
     typer.Option(

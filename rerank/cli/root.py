@@ -21,6 +21,7 @@ from rerank.cli.report import report
 from rerank.cli.research import eval_app, train_app
 from rerank.cli.score import score
 from rerank.cli.stored import export, show
+from rerank.files import check_working_folder
 from rerank.threads import wait_passively
 
 app = typer.Typer(
@@ -35,10 +36,11 @@ app = typer.Typer(
 def root(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
-    """Print the version, if that is all that is asked."""
+    """Print the version, if that is all that is asked; else see that there is a folder to work in."""
     if version:
         typer.echo(f"rerank {rerank.__version__}")
         raise typer.Exit
+    check_working_folder()
 
 
 for _command in (generate, rank, score, show, export, report, models, plugins):
