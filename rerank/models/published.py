@@ -102,7 +102,7 @@ def read_cmi_rm(source: Source = CMI_RM_SOURCE, fuse: bool = True) -> tuple[Rewa
     load_strictly(model, read_weights(path), where=str(path), unused=unused)
     audio = model.audio_module
     assert isinstance(audio, MulanAudioTower)
-    check_states(lambda text: model.encode_text([text]).values[0], str(path))
+    check_states(lambda text: model.text_module([text]).values[0], str(path))
     if fuse:
         audio.model.fuse()
     return model, path
