@@ -1,6 +1,8 @@
 """Fingerprints of weights: what tells two models of one name apart."""
 
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import torch
 from rerank.errors import WeightsError
 from rerank.models.hub import files_of
 from rerank.models.weights import fingerprint, fingerprint_loaded
+from tests.conftest import ROOT
 
 
 def test_a_fingerprint_depends_on_every_file_and_on_what_is_said_beside(tmp_path: Path) -> None:
@@ -52,3 +55,12 @@ def test_loaded_weights_are_told_apart_by_each_bit_type_and_name() -> None:
         linear.weight[1, 1] = torch.nextafter(linear.weight[1, 1], torch.tensor(9.0))
     found |= {fingerprint_loaded(module), fingerprint_loaded(module.to(torch.bfloat16))}
     assert len(found) == 5
+
+
+def test_shapes_without_values_take_no_memory_and_load_no_compiler() -> None:
+    code = (
+        "import sys\nfrom torch import nn\nfrom rerank.models.weights import without_values\n"
+        "with without_values():\n    made = nn.Sequential(nn.Embedding(10**6, 512), nn.Linear(512, 8))\n"
+        "assert all(one.is_meta for one in made.parameters())\nassert 'torch._dynamo' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -6,7 +6,6 @@ models that it was built from: a `config.json` each, and the tokenizer.
 
 from pathlib import Path
 
-import torch
 from tokenizers import Tokenizer
 
 from rerank.errors import WeightsError
@@ -19,7 +18,7 @@ from rerank.models.mulan import Mulan, MulanAudioTower, MulanConfig, MulanTextTo
 from rerank.models.muq import UNUSED as MUQ_UNUSED
 from rerank.models.muq import Muq, MuqConfig
 from rerank.models.tokenizer import check_states, read_tokenizer
-from rerank.models.weights import load_strictly, read_weights
+from rerank.models.weights import load_strictly, read_weights, without_values
 from rerank.models.xlm_roberta import END, START
 
 MUQ, MULAN, CMI_RM = "OpenMuQ/MuQ-large-msd-iter", "OpenMuQ/MuQ-MuLan-large", "HaiwenXia/CMI-RM"
@@ -42,7 +41,7 @@ def read_muq(source: Source = MUQ_SOURCE, fuse: bool = True) -> Muq:
         WeightsError: a file is missing, broken, not supported or cannot be downloaded.
     """
     config = MuqConfig.of(read_json(source.file("config.json")))
-    with torch.device("meta"):
+    with without_values():
         model = Muq(config)
     path = source.file("model.safetensors")
     load_strictly(model, read_weights(path), where=str(path), unused=[f"model.{name}" for name in MUQ_UNUSED])
@@ -61,7 +60,7 @@ def read_mulan(source: Source = MULAN_SOURCE, fuse: bool = True) -> tuple[Mulan,
         WeightsError: a file is missing, broken, not supported or cannot be downloaded.
     """
     config, tokenizer = read_mulan_config(source)
-    with torch.device("meta"):
+    with without_values():
         model = Mulan(config, tokenizer)
     path = source.file("pytorch_model.bin")
     unused = [
@@ -123,7 +122,7 @@ def build_cmi_rm(source: Source) -> RewardModel:
     for part in (mulan.audio_transformer, mulan.text_transformer):
         if part.dim != config.dim:
             raise WeightsError(f"{path}: dim is {config.dim}, and the towers of {name} are {part.dim} wide")
-    with torch.device("meta"):
+    with without_values():
         return RewardModel(config, MulanTextTower(mulan, tokenizer), MulanAudioTower(mulan)).eval()
 
 

@@ -4,6 +4,7 @@ Weights are safetensors, or pickles of which torch reads nothing but tensors. Th
 the memory of its weights once, and the file must stay as it is while the model lives.
 """
 
+import contextlib
 import fnmatch
 import hashlib
 import logging
@@ -11,14 +12,16 @@ import math
 import pickle
 import re
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from rerank.errors import WeightsError, one_line
 
@@ -63,6 +66,22 @@ def _is_plain(value: object) -> bool:
         and not value.is_complex()
         and not value.is_quantized
     )
+
+
+class _WithoutValues(TorchFunctionMode):
+    """Leaves tensors as they are where an initialisation would fill them: on the meta device that loads a compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = kwargs or {}
+        filled = func in (nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_)
+        return func(*args, **given) if not filled else given["tensor"] if "tensor" in given else args[0]
+
+
+@contextlib.contextmanager
+def without_values() -> Iterator[None]:
+    """Build modules that have shapes and no memory, for `load_strictly` to give them their weights."""
+    with torch.device("meta"), _WithoutValues():
+        yield
 
 
 def load_strictly(

@@ -11,7 +11,6 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -23,7 +22,7 @@ from rerank.models.cmi import RewardModel
 from rerank.models.device import resolve_device
 from rerank.models.mini import MiniConfig, build_mini, mini_config, mini_vocabulary
 from rerank.models.vocabulary import Vocabulary
-from rerank.models.weights import load_strictly
+from rerank.models.weights import load_strictly, without_values
 from rerank.rewards.calibration import read_calibration, remove_calibration
 from rerank.rewards.cmi import CmiReward
 
@@ -79,7 +78,7 @@ def load_mini(*, path: str | Path | None = None, device: str = "auto") -> CmiRew
         why = one_line(error)
         raise WeightsError(f"the reward model in {folder} is broken ({why}); copy or train it again") from error
     # without memory for weights, which come from the file: sizes that do not fit it cost nothing
-    with torch.device("meta"):
+    with without_values():
         model = build_mini(known, MiniConfig.of(sizes))
     load_strictly(model, tensors, where=str(folder))
     info = replace(reward_info("cmi-mini"), version=_version(config, vocabulary, weights))
