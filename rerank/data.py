@@ -196,6 +196,7 @@ KINDS = {
     "silent": "silent",
     "clipped": "clipped",
     "DC offset": "dc_offset",
+    "too short": "too_short",
     "short": "short",
     "near-duplicate": "duplicate",
     "below the floor": "floor",

@@ -22,15 +22,8 @@ _RULES = {
 }
 """By rule: what the combined reward is, where it is no mean of rewards."""
 
-_FILTERS = {
-    "not_finite": "not_finite",
-    "silent": "silent",
-    "clipped": "clipped",
-    "dc_offset": "dc_offset",
-    "duplicate": "duplicate",
-    "short": "short",
-    "floor": "floors",
-}
+_FILTERS = {kind: kind for kind in ("not_finite", "silent", "clipped", "dc_offset", "duplicate", "short")}
+_FILTERS["floor"] = "floors"
 """Kinds of what is set aside -> the filter that did it."""
 
 

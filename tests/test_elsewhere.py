@@ -133,13 +133,15 @@ def test_a_take_in_which_there_is_nothing_to_hear_is_set_aside_whatever_the_filt
 ) -> None:
     short = str(tiny(50).save(tmp_path / "short.wav"))
     ranking = rerank.rank([*takes, short, tiny(1600)], reward=reward(), filters=Filters.off(), output=tmp_path / "run")
-    assert [(one.index, one.set_aside_kind) for one in ranking.set_aside] == [(3, "short")]
-    assert ranking.set_aside[0].set_aside == "short: 0.003125 s, at least 0.1 s are needed to be judged"
+    assert [(one.index, one.set_aside_kind) for one in ranking.set_aside] == [(3, "too_short")]
+    assert ranking.set_aside[0].set_aside == "too short: 0.003125 s, at least 0.1 s are needed to be judged"
     almost = rerank.rank([*takes, tiny(1599)], reward=reward()).set_aside[0].set_aside
-    assert almost == "short: 0.09994 s, at least 0.1 s are needed to be judged", "a length that is less than it must be"
+    assert almost == "too short: 0.09994 s, at least 0.1 s are needed to be judged", (
+        "a length that is less than it must be"
+    )
     assert len(ranking) == 4 and not ranking.set_aside[0].rewards
     again = rerank.rank(tmp_path / "run", filters=Filters(), reward=reward())
-    assert [one.index for one in again.set_aside if one.set_aside_kind == "short"] == [3]
+    assert [one.index for one in again.set_aside if one.set_aside_kind == "too_short"] == [3]
 
 
 def test_a_take_that_a_generator_broke_off_is_set_aside_whatever_the_filters(tmp_path: Path) -> None:
@@ -154,7 +156,8 @@ def test_a_take_that_a_generator_broke_off_is_set_aside_whatever_the_filters(tmp
         filters=Filters.off(),
         output=tmp_path / "run",
     )
-    assert [(one.seed, one.set_aside_kind) for one in ranking.set_aside] == [(1, "short")]
+    assert [(one.seed, one.set_aside_kind) for one in ranking.set_aside] == [(1, "too_short")]
+    assert "filter" not in " ".join(ranking.set_aside[0].reasons), "none was on"
     assert rerank.load(tmp_path / "run").set_aside[0].audio is not None
 
 

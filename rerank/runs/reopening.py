@@ -57,5 +57,5 @@ def heard(candidate: Candidate, *, exact: bool) -> tuple[Candidate, Audio | None
         audio = Audio(audio.waveform.copy(), audio.sample_rate) if rounded is audio else rounded
         candidate = replace(candidate, audio=audio)
     if fault := short_fault(audio):
-        return replace(candidate, set_aside=f"short: {fault}"), None
+        return replace(candidate, set_aside=f"too short: {fault}"), None
     return candidate, audio
